@@ -1,0 +1,219 @@
+"""What the optimisation environments share: one episode is one run of an optimiser.
+
+``OptimizationEnv`` owns the iterate, the losses, divergence, the rewards and what ``info`` tells;
+an environment adds its action space, how an action becomes the next iterate, and what of the
+history is observed.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+
+from metagym.core.batch import ALL, BatchedEnv
+from metagym.core.history import History
+from metagym.core.task import Task
+from metagym.errors import InvalidArgumentError, check_choice, check_positive
+from metagym.problems import ProblemFamily, make_problem
+
+# Divergence: a loss that is not finite or exceeds this. It is also the bound of observations.
+DIVERGENCE = 1e8
+# In log(f - lower + EPSILON), for rewards and scores.
+EPSILON = 1e-12
+
+REWARDS = ("negative_loss", "log_improvement", "improvement")
+
+
+class OptimizationEnv(BatchedEnv):
+    """Base of the environments in which an episode minimises a function.
+
+    A subclass implements ``_next_iterate(actions)`` and ``_entry(...)`` and passes
+    ``action_size`` (or overrides it); see ``LearnToOptimizeVectorEnv``.
+
+    The loss of a stochastic family is always the full one in rewards, ``info`` and scores; the
+    observation shows what the minibatch showed. ``noise`` adds N(0, noise^2) to every observed
+    loss and gradient coordinate, never to the reward.
+    """
+
+    score_name = "log10(f - lower + 1e-12) at the last step"
+    score_minimize = True
+    rewards: ClassVar[tuple[str, ...]] = REWARDS
+    _state_names = (
+        "_x", "_loss", "_best_loss", "_initial_loss", "_diverged", "_lower", "_history", "_trace",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        num_envs: int,
+        *,
+        problem: str | ProblemFamily,
+        dim: int | None,
+        problem_kwargs: dict[str, Any] | None,
+        horizon: int,
+        history: int,
+        reward: str,
+        noise: float,
+        dtype: str,
+        **kwargs: Any,
+    ) -> None:
+        self.problem = make_problem(problem, dim, **(problem_kwargs or {}))
+        self.dim = self.problem.dim
+        self.reward = check_choice("reward", reward, self.rewards)
+        self.history = check_positive("history", history)
+        self.noise = _check_noise(noise)
+        self.dtype = np.dtype(check_choice("dtype", str(np.dtype(dtype)), ("float32", "float64")))
+        width = self._entry_width()
+        bound = np.float32(DIVERGENCE)
+        super().__init__(
+            num_envs,
+            single_observation_space=gym.spaces.Box(
+                -bound, bound, (self.history * width,), np.float32
+            ),
+            single_action_space=self._make_action_space(),
+            horizon=check_positive("horizon", horizon),
+            **kwargs,
+        )
+        self._history = History(num_envs, self.history, width)
+        self._x = np.zeros((num_envs, self.dim), self.dtype)
+        self._loss, self._best_loss, self._initial_loss, self._lower = np.zeros(
+            (4, num_envs), self.dtype
+        )
+        self._diverged = np.zeros(num_envs, dtype=bool)
+        self._trace: list[list[tuple[np.ndarray, float]]] = [[] for _ in range(num_envs)]
+
+    # -- what an environment implements --------------------------------------------------------
+
+    @abstractmethod
+    def _make_action_space(self) -> gym.spaces.Box:
+        """The action space of one row."""
+
+    @abstractmethod
+    def _entry_width(self) -> int:
+        """How many floats of one step the observation shows."""
+
+    @abstractmethod
+    def _next_iterate(self, actions: np.ndarray) -> np.ndarray:
+        """The next iterate [B, d] that the actions lead to."""
+
+    @abstractmethod
+    def _entry(
+        self, loss: np.ndarray, gradient: np.ndarray, update: np.ndarray, x: np.ndarray
+    ) -> np.ndarray:
+        """The newest entry [n, width] of the history (float32, unclipped)."""
+
+    # -- the hooks of BatchedEnv ---------------------------------------------------------------
+
+    def _sample_tasks(self, rng: np.random.Generator, n: int) -> Task:
+        task = self.problem.sample(rng, n, self.split)
+        task["initial"] = self.problem.initial(task, rng)
+        return {
+            name: values.astype(self.dtype) if values.dtype.kind == "f" else values
+            for name, values in task.items()
+        }
+
+    def _start(self, rows: Any) -> None:
+        task = {name: values[rows] for name, values in self._task.items()}
+        x = task["initial"]
+        loss, observed, gradient = self._evaluate(task, x)
+        self._x[rows] = x
+        self._lower[rows] = self.problem.lower(task)
+        self._loss[rows] = self._best_loss[rows] = self._initial_loss[rows] = loss
+        self._diverged[rows] = False
+        self._history.restart(rows, self._entry_clipped(observed, gradient, np.zeros_like(x), x))
+        if self.render_mode is not None:
+            for row in np.arange(self.num_envs)[rows]:
+                self._trace[row] = [(self._x[row].copy(), float(self._loss[row]))]
+
+    def _advance(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+        x = self._next_iterate(actions)
+        with np.errstate(all="ignore"):
+            loss, observed, gradient = self._evaluate(self._task, x)
+            finite = np.isfinite(gradient).all(axis=1)
+        finite &= loss <= DIVERGENCE
+        diverged = ~finite
+        if diverged.any():
+            # The iterate goes back, so that nothing non-finite is kept or seen.
+            x[diverged], gradient[diverged] = self._x[diverged], 0.0
+            loss[diverged] = observed[diverged] = DIVERGENCE
+        rewards = self._reward(loss, diverged)
+        update = x - self._x
+        self._x, self._loss, self._diverged = x, loss, diverged
+        np.minimum(self._best_loss, loss, out=self._best_loss)
+        self._history.push(self._entry_clipped(observed, gradient, update, x))
+        if self.render_mode is not None:
+            for row, trace in enumerate(self._trace):
+                trace.append((x[row].copy(), float(loss[row])))
+        return rewards, diverged, {"loss": loss.copy(), "best_loss": self._best_loss.copy()}
+
+    def _observe(self, rows: Any = ALL) -> np.ndarray:
+        window = self._history.window(rows)
+        return window.reshape(len(window), -1)
+
+    def _start_info(self) -> dict[str, np.ndarray]:
+        return {"loss": self._loss, "best_loss": self._best_loss}
+
+    def _end_info(self) -> dict[str, np.ndarray]:
+        """The score; a diverged run counts with its loss at the cap of 1e8."""
+        gap = np.maximum(self._loss.astype(np.float64) - self._lower, 0.0)
+        return {
+            "score": np.log10(gap + EPSILON),
+            "diverged": self._diverged | (self._loss > self._initial_loss),
+        }
+
+    # -- the inside ----------------------------------------------------------------------------
+
+    def _evaluate(self, task: Task, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The full loss, and the loss and gradient that are observed."""
+        if self.problem.stochastic:
+            loss = self.problem.value(task, x)
+            observed, gradient = self.problem.value_and_grad(task, x, self._noise_rng)
+        else:
+            observed, gradient = self.problem.value_and_grad(task, x)
+            loss = observed
+        if self.noise > 0.0:
+            assert self._noise_rng is not None
+            draw = self._noise_rng.standard_normal((len(x), 1 + self.dim))
+            observed = observed + self.noise * draw[:, 0].astype(self.dtype)
+            gradient = gradient + self.noise * draw[:, 1:].astype(self.dtype)
+        elif loss is observed:
+            observed = loss.copy()
+        return loss, observed, gradient
+
+    def _entry_clipped(self, *parts: np.ndarray) -> np.ndarray:
+        entry = self._entry(*parts)
+        np.maximum(entry, -DIVERGENCE, out=entry)
+        return np.minimum(entry, DIVERGENCE, out=entry)
+
+    def _reward(self, loss: np.ndarray, diverged: np.ndarray) -> np.ndarray:
+        """The reward [B] (float64) of moving from ``self._loss`` to ``loss``.
+
+        A diverged row has its loss at the threshold already. With ``negative_loss`` it pays for
+        every step that is left, as if it stayed there until the horizon; the other two rewards
+        telescope, so that staying would cost nothing more.
+        """
+        if self.reward == "negative_loss":
+            rewards = -loss.astype(np.float64)
+            if diverged.any():
+                assert self.horizon is not None
+                rewards[diverged] *= self.horizon - self._elapsed[diverged]
+            return rewards
+        if self.reward == "improvement":
+            return np.maximum(self._best_loss.astype(np.float64) - loss, 0.0)
+        before = np.maximum(self._loss.astype(np.float64) - self._lower, 0.0) + EPSILON
+        after = np.maximum(loss.astype(np.float64) - self._lower, 0.0) + EPSILON
+        return np.log(before / after)
+
+    def _render_row(self, row: int) -> np.ndarray:
+        from metagym.rendering import draw_optimization  # matplotlib is slow to import
+
+        task = {name: values[row : row + 1] for name, values in self._task.items()}
+        return draw_optimization(self.problem, task, self._trace[row], self.horizon)
+
+
+def _check_noise(noise: float) -> float:
+    if not isinstance(noise, (int, float)) or not 0.0 <= float(noise) < np.inf:
+        raise InvalidArgumentError(f"noise={noise!r} has to be a finite number of at least 0.")
+    return float(noise)

@@ -6,6 +6,8 @@ prints. Entry points are strings: an environment's module loads when it is made.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -17,14 +19,115 @@ class Registration(NamedTuple):
     id: str
     entry_point: str
     summary: str
-    kwargs: dict[str, Any] = {}
+    kwargs: Mapping[str, Any] = MappingProxyType({})
 
 
 _LTO = "metagym.envs.learn_to_optimize:LearnToOptimizeEnv"
+_LRC = "metagym.envs.learning_rate_control:LearningRateControlEnv"
+_BBO = "metagym.envs.black_box_optimize:BlackBoxOptimizeEnv"
+
+
+def _softmax(dataset: str) -> dict[str, Any]:
+    return {"problem": "softmax", "problem_kwargs": {"dataset": dataset}}
+
+
+def _function(name: str) -> dict[str, Any]:
+    return {"problem": "test_function", "problem_kwargs": {"name": name}}
+
 
 ENVIRONMENTS: tuple[Registration, ...] = (
     Registration("LearnToOptimize-v0", _LTO, "be the optimiser of random quadratics"),
-)
+    Registration(
+        "LearnToOptimizeLogistic-v0", _LTO, "… of logistic regressions",
+        {"problem": "logistic", "horizon": 40},
+    ),
+    Registration(
+        "LearnToOptimizeRobust-v0", _LTO, "… of robust regressions with several minima",
+        {"problem": "robust", "horizon": 40},
+    ),
+    Registration(
+        "LearnToOptimizeSmallNet-v0", _LTO, "… of a 2-2-2 network",
+        {"problem": "small_net", "horizon": 40},
+    ),
+    Registration(
+        "LearnToOptimizeNet-v0", _LTO, "… of one 48-48-10 network on projected digit images",
+        {"problem": "digits_net", "problem_kwargs": {"fixed": 0}, "horizon": 400, "history": 5},
+    ),
+    Registration(
+        "LearnToOptimizeDigits-v0", _LTO, "… of softmax regression on digit images",
+        _softmax("digits") | {"history": 5},
+    ),
+    Registration(
+        "LearnToOptimizeBreastCancer-v0", _LTO, "… of softmax regression on breast cancer data",
+        _softmax("breast_cancer"),
+    ),
+    Registration(
+        "LearnToOptimizeWine-v0", _LTO, "… of softmax regression on wine data", _softmax("wine")
+    ),
+    Registration(
+        "LearnToOptimizeMLP-v0", _LTO, "… of a 64-20-10 network on digit images",
+        {"problem": "mlp", "history": 5},
+    ),
+    Registration("LearnToOptimizeSphere-v0", _LTO, "… of shifted spheres", _function("sphere")),
+    Registration(
+        "LearnToOptimizeRosenbrock-v0", _LTO, "… in Rosenbrock's valley", _function("rosenbrock")
+    ),
+    Registration(
+        "LearnToOptimizeRastrigin-v0", _LTO, "… of Rastrigin's function", _function("rastrigin")
+    ),
+    Registration(
+        "LearnToOptimizeAckley-v0", _LTO, "… of Ackley's function", _function("ackley")
+    ),
+    Registration(
+        "LearnToOptimizeGriewank-v0", _LTO, "… of Griewank's function", _function("griewank")
+    ),
+    Registration(
+        "LearnToOptimizeStyblinskiTang-v0", _LTO, "… of Styblinski and Tang's function",
+        _function("styblinski_tang"),
+    ),
+    Registration(
+        "LearnToOptimizeGP-v0", _LTO, "… of samples of a Gaussian process",
+        {"problem": "gaussian_process"},
+    ),
+    Registration("LearningRateControl-v0", _LRC, "set SGD's learning rate and momentum"),
+    Registration(
+        "LearningRateControlAdam-v0", _LRC, "set Adam's learning rate and betas",
+        {"optimizer": "adam"},
+    ),
+    Registration(
+        "LearningRateControlLogistic-v0", _LRC, "set SGD's hyperparameters on logistic regressions",
+        {"problem": "logistic", "horizon": 40},
+    ),
+    Registration(
+        "LearningRateControlDigits-v0", _LRC, "set SGD's hyperparameters on digit images",
+        _softmax("digits") | {"observation": "summary"},
+    ),
+    Registration(
+        "LearningRateControlAdamDigits-v0", _LRC, "set Adam's hyperparameters on digit images",
+        _softmax("digits") | {"observation": "summary", "optimizer": "adam"},
+    ),
+    Registration("BlackBoxOptimize-v0", _BBO, "find the minimum of a sphere by asking for values"),
+    Registration(
+        "BlackBoxOptimizeGP-v0", _BBO, "… of a sample of a Gaussian process",
+        {"problem": "gaussian_process"},
+    ),
+    Registration(
+        "BlackBoxOptimizeRosenbrock-v0", _BBO, "… of Rosenbrock's valley", _function("rosenbrock")
+    ),
+    Registration(
+        "BlackBoxOptimizeRastrigin-v0", _BBO, "… of Rastrigin's function", _function("rastrigin")
+    ),
+    Registration(
+        "BlackBoxOptimizeAckley-v0", _BBO, "… of Ackley's function", _function("ackley")
+    ),
+    Registration(
+        "BlackBoxOptimizeGriewank-v0", _BBO, "… of Griewank's function", _function("griewank")
+    ),
+    Registration(
+        "BlackBoxOptimizeStyblinskiTang-v0", _BBO, "… of Styblinski and Tang's function",
+        _function("styblinski_tang"),
+    ),
+)  # fmt: skip
 
 
 def register_environments() -> None:

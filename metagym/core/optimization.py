@@ -24,14 +24,14 @@ DIVERGENCE = 1e8
 # In log(f - lower + EPSILON), for rewards and scores.
 EPSILON = 1e-12
 
-REWARDS = ("negative_loss", "log_improvement", "improvement")
+REWARDS = ("negative_loss", "log_improvement", "observed_improvement")
 
 
 class OptimizationEnv(BatchedEnv):
     """Base of the environments in which an episode minimises a function.
 
-    A subclass implements ``_next_iterate(actions)`` and ``_entry(...)`` and passes
-    ``action_size`` (or overrides it); see ``LearnToOptimizeVectorEnv``.
+    A subclass implements ``_make_action_space``, ``_next_iterate`` and, for what is observed,
+    ``_entry`` and ``_entry_bounds``; see ``LearnToOptimizeVectorEnv``.
 
     The loss of a stochastic family is always the full one in rewards, ``info`` and scores; the
     observation shows what the minibatch showed. ``noise`` adds N(0, noise^2) to every observed
@@ -41,8 +41,9 @@ class OptimizationEnv(BatchedEnv):
     score_name = "log10(f - lower + 1e-12) at the last step"
     score_minimize = True
     rewards: ClassVar[tuple[str, ...]] = REWARDS
-    _state_names = (
-        "_x", "_loss", "_best_loss", "_initial_loss", "_diverged", "_lower", "_history", "_trace",
+    _state_names: ClassVar[tuple[str, ...]] = (
+        "_x", "_gradient", "_loss", "_best_loss", "_initial_loss", "_diverged", "_lower",
+        "_history", "_trace",
     )  # fmt: skip
 
     def __init__(
@@ -65,19 +66,17 @@ class OptimizationEnv(BatchedEnv):
         self.history = check_positive("history", history)
         self.noise = _check_noise(noise)
         self.dtype = np.dtype(check_choice("dtype", str(np.dtype(dtype)), ("float32", "float64")))
-        width = self._entry_width()
-        bound = np.float32(DIVERGENCE)
+        entry_bounds = self._entry_bounds().astype(np.float32)
+        bounds = np.tile(entry_bounds, self.history)
         super().__init__(
             num_envs,
-            single_observation_space=gym.spaces.Box(
-                -bound, bound, (self.history * width,), np.float32
-            ),
+            single_observation_space=gym.spaces.Box(-bounds, bounds, dtype=np.float32),
             single_action_space=self._make_action_space(),
             horizon=check_positive("horizon", horizon),
             **kwargs,
         )
-        self._history = History(num_envs, self.history, width)
-        self._x = np.zeros((num_envs, self.dim), self.dtype)
+        self._history = History(num_envs, self.history, len(entry_bounds))
+        self._x, self._gradient = np.zeros((2, num_envs, self.dim), self.dtype)
         self._loss, self._best_loss, self._initial_loss, self._lower = np.zeros(
             (4, num_envs), self.dtype
         )
@@ -91,8 +90,8 @@ class OptimizationEnv(BatchedEnv):
         """The action space of one row."""
 
     @abstractmethod
-    def _entry_width(self) -> int:
-        """How many floats of one step the observation shows."""
+    def _entry_bounds(self) -> np.ndarray:
+        """The largest absolute value of each of the floats [width] that show one step."""
 
     @abstractmethod
     def _next_iterate(self, actions: np.ndarray) -> np.ndarray:
@@ -100,19 +99,26 @@ class OptimizationEnv(BatchedEnv):
 
     @abstractmethod
     def _entry(
-        self, loss: np.ndarray, gradient: np.ndarray, update: np.ndarray, x: np.ndarray
+        self, rows: Any, loss: np.ndarray, gradient: np.ndarray, update: np.ndarray
     ) -> np.ndarray:
-        """The newest entry [n, width] of the history (float32, unclipped)."""
+        """The newest entry [n, width] of the given rows' history (float32, unclipped).
+
+        ``self._x`` is the new iterate already, ``self._gradient`` still the last one's gradient.
+        """
 
     # -- the hooks of BatchedEnv ---------------------------------------------------------------
 
     def _sample_tasks(self, rng: np.random.Generator, n: int) -> Task:
         task = self.problem.sample(rng, n, self.split)
-        task["initial"] = self.problem.initial(task, rng)
+        task["initial"] = self._initial(task, rng)
         return {
             name: values.astype(self.dtype) if values.dtype.kind == "f" else values
             for name, values in task.items()
         }
+
+    def _initial(self, task: Task, rng: np.random.Generator) -> np.ndarray:
+        """Where the episodes of ``task`` start [n, d]."""
+        return self.problem.initial(task, rng)
 
     def _start(self, rows: Any) -> None:
         task = {name: values[rows] for name, values in self._task.items()}
@@ -122,7 +128,8 @@ class OptimizationEnv(BatchedEnv):
         self._lower[rows] = self.problem.lower(task)
         self._loss[rows] = self._best_loss[rows] = self._initial_loss[rows] = loss
         self._diverged[rows] = False
-        self._history.restart(rows, self._entry_clipped(observed, gradient, np.zeros_like(x), x))
+        self._history.restart(rows, self._entry_clipped(rows, observed, gradient, np.zeros_like(x)))
+        self._gradient[rows] = gradient
         if self.render_mode is not None:
             for row in np.arange(self.num_envs)[rows]:
                 self._trace[row] = [(self._x[row].copy(), float(self._loss[row]))]
@@ -142,10 +149,11 @@ class OptimizationEnv(BatchedEnv):
         update = x - self._x
         self._x, self._loss, self._diverged = x, loss, diverged
         np.minimum(self._best_loss, loss, out=self._best_loss)
-        self._history.push(self._entry_clipped(observed, gradient, update, x))
+        self._history.push(self._entry_clipped(ALL, observed, gradient, update))
+        self._gradient = gradient
         if self.render_mode is not None:
-            for row, trace in enumerate(self._trace):
-                trace.append((x[row].copy(), float(loss[row])))
+            for row in np.flatnonzero(~(self._terminated | self._truncated)):
+                self._trace[row].append((x[row].copy(), float(loss[row])))
         return rewards, diverged, {"loss": loss.copy(), "best_loss": self._best_loss.copy()}
 
     def _observe(self, rows: Any = ALL) -> np.ndarray:
@@ -157,9 +165,8 @@ class OptimizationEnv(BatchedEnv):
 
     def _end_info(self) -> dict[str, np.ndarray]:
         """The score; a diverged run counts with its loss at the cap of 1e8."""
-        gap = np.maximum(self._loss.astype(np.float64) - self._lower, 0.0)
         return {
-            "score": np.log10(gap + EPSILON),
+            "score": np.log10(self._gap(self._loss)),
             "diverged": self._diverged | (self._loss > self._initial_loss),
         }
 
@@ -182,8 +189,8 @@ class OptimizationEnv(BatchedEnv):
             observed = loss.copy()
         return loss, observed, gradient
 
-    def _entry_clipped(self, *parts: np.ndarray) -> np.ndarray:
-        entry = self._entry(*parts)
+    def _entry_clipped(self, rows: Any, *parts: np.ndarray) -> np.ndarray:
+        entry = self._entry(rows, *parts)
         np.maximum(entry, -DIVERGENCE, out=entry)
         return np.minimum(entry, DIVERGENCE, out=entry)
 
@@ -200,11 +207,13 @@ class OptimizationEnv(BatchedEnv):
                 assert self.horizon is not None
                 rewards[diverged] *= self.horizon - self._elapsed[diverged]
             return rewards
-        if self.reward == "improvement":
+        if self.reward == "observed_improvement":
             return np.maximum(self._best_loss.astype(np.float64) - loss, 0.0)
-        before = np.maximum(self._loss.astype(np.float64) - self._lower, 0.0) + EPSILON
-        after = np.maximum(loss.astype(np.float64) - self._lower, 0.0) + EPSILON
-        return np.log(before / after)
+        return np.log(self._gap(self._loss) / self._gap(loss))
+
+    def _gap(self, loss: np.ndarray) -> np.ndarray:
+        """loss - lower + 1e-12 [B] (float64), positive whatever the rounding."""
+        return np.maximum(loss.astype(np.float64) - self._lower, 0.0) + EPSILON
 
     def _render_row(self, row: int) -> np.ndarray:
         from metagym.rendering import draw_optimization  # matplotlib is slow to import

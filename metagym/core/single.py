@@ -34,6 +34,7 @@ class SingleEnv(gym.Env):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.__doc__ = cls.batched.__doc__
+        cls.metadata = cls.batched.metadata
 
     def __init__(self, render_mode: str | None = None, **kwargs: Any) -> None:
         reject_unknown_kwargs(

@@ -15,28 +15,51 @@ from metagym.problems.base import ProblemFamily
 
 FAMILIES: dict[str, str] = {
     "quadratic": "metagym.problems.quadratic:Quadratic",
+    "logistic": "metagym.problems.regression:LogisticRegression",
+    "robust": "metagym.problems.regression:RobustRegression",
+    "small_net": "metagym.problems.small_net:SmallNet",
+    "digits_net": "metagym.problems.digits_net:ProjectedDigitsNet",
+    "softmax": "metagym.problems.classification:SoftmaxRegression",
+    "mlp": "metagym.problems.classification:MLPClassifier",
+    "test_function": "metagym.problems.functions:TestFunction",
+    "gaussian_process": "metagym.problems.gaussian_process:GaussianProcess",
+}
+
+# What ``from metagym.problems import ...`` finds besides; each loads with its first use.
+_CLASSES = {path.split(":")[1]: path.split(":")[0] for path in FAMILIES.values()} | {
+    "TorchProblem": "metagym.problems.torch_problem"
 }
 
 __all__ = ["FAMILIES", "ProblemFamily", "make_problem"]
 
 
+def __getattr__(name: str) -> Any:
+    if name not in _CLASSES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_CLASSES[name]), name)
+
+
 def make_problem(
-    problem: str | ProblemFamily, dim: int | None = None, **kwargs: Any
+    problem: str | ProblemFamily, dim: int | None = None, /, **kwargs: Any
 ) -> ProblemFamily:
     """The family called ``problem``, or ``problem`` itself if it is a family already.
 
     Args:
         problem: a name of ``FAMILIES`` or a ``ProblemFamily``.
         dim: number of parameters, for families that leave it open; None is their default.
-        **kwargs: the family's other arguments.
+        **kwargs: the family's other arguments; ``dim`` may be among them.
 
     Raises:
         InvalidArgumentError: no such family or argument, or an argument for a finished family.
     """
     if dim is not None:
-        kwargs = {"dim": dim, **kwargs}
+        if kwargs.get("dim", dim) != dim:
+            raise InvalidArgumentError(
+                f"dim={dim} and problem_kwargs['dim']={kwargs['dim']} differ."
+            )
+        kwargs = {**kwargs, "dim": dim}
     if isinstance(problem, ProblemFamily):
-        if dim is not None and dim != problem.dim or set(kwargs) - {"dim"}:
+        if kwargs.get("dim", problem.dim) != problem.dim or set(kwargs) - {"dim"}:
             raise InvalidArgumentError(
                 f"problem is a {type(problem).__name__} of dim {problem.dim} already; {kwargs} "
                 "belongs into its constructor."

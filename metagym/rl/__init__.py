@@ -1,1 +1,1 @@
-"""..."""
+"""What several agents share: networks, policies, GAE, the Stable-Baselines3 adapter."""

@@ -1,0 +1,258 @@
+"""PPO (Schulman et al. 2017) through Stable-Baselines3, on the native batch.
+
+SB3 does the learning; this file gives it the environment (through ``SB3VecEnv``), a policy whose
+actor is one small network over the last axis, and keeps the checkpoint. On LearnToOptimize the
+default view lets the policy choose two gains per problem, so that what it learns is an update
+rule for any dimension (``metagym.optim.GainRule``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Figure as FigureLog
+from stable_baselines3.common.logger import HParam, configure
+
+from metagym.agents import trained
+from metagym.checkpoint import load_checkpoint, save_checkpoint
+from metagym.core import Agent
+from metagym.errors import CheckpointError
+from metagym.monitoring import progress_bar
+from metagym.optim.gains import GainRule
+from metagym.rl.networks import to_arrays
+from metagym.rl.policies import SharedGaussianPolicy
+from metagym.rl.sb3 import SB3VecEnv
+from metagym.rl.training import Budget, make_training_env, one_thread
+
+NAME = "ppo"
+MODEL = "model.zip"  # Stable-Baselines3's own: weights, optimiser
+FIGURES = 5  # how often a run saves and draws
+
+
+@dataclass(frozen=True)
+class Config:
+    """PPO; the defaults are the recipe of the shipped quadratics policy.
+
+    Args:
+        view: gains per "problem", gains per "coordinate", the "raw" action, or "auto": per problem
+            where the action is a parameter update, raw elsewhere.
+        memory: how long the rule remembers the largest curvature; 1 is for ever.
+        reward: the reward to train on, where the environment has it.
+        steps: environment steps, unless the command line says how long.
+        num_envs: rows of the batch.
+        num_steps: steps of every row between two updates.
+        minibatch_size: transitions of one gradient step.
+        epochs: passes over the transitions.
+        learning_rate: of Adam, annealed to 2 % of it.
+        discount: γ.
+        gae_lambda: λ.
+        clip_range: of the probability ratio.
+        entropy: weight of the entropy bonus.
+        hidden: widths of the actor, tanh.
+        critic_hidden: widths of the critic, tanh.
+        log_std_init: log standard deviation of exploration at the start.
+    """
+
+    view: Literal["auto", "problem", "coordinate", "raw"] = "auto"
+    memory: float = 1.0
+    reward: str = "log_improvement"
+    steps: int = 8_000_000
+    num_envs: int = 256
+    num_steps: int = 50
+    minibatch_size: int = 3200
+    epochs: int = 4
+    learning_rate: float = 2e-3
+    discount: float = 0.97
+    gae_lambda: float = 0.95
+    clip_range: float = 0.2
+    entropy: float = 0.0
+    hidden: tuple[int, ...] = (32, 32)
+    critic_hidden: tuple[int, ...] = (64, 64)
+    log_std_init: float = -1.0
+
+
+def train(
+    env_id: str,
+    out: str | Path,
+    config: Config = Config(),  # noqa: B008 (frozen)
+    *,
+    seed: int = 0,
+    steps: int | None = None,
+    seconds: float | None = None,
+    resume: bool = False,
+    env_kwargs: dict[str, Any] | None = None,
+    progress: bool = True,
+) -> Path:
+    """Train and keep checkpoints and TensorBoard logs in ``out``.
+
+    Args:
+        env_id: the environment.
+        out: the folder.
+        config: hyperparameters.
+        seed: of weights, tasks and exploration.
+        steps: environment steps in total, those before a resume included; ``config.steps`` if
+            neither it nor ``seconds`` is given.
+        seconds: stop after so many seconds; with it the number of steps depends on the machine.
+        resume: go on from the checkpoint in ``out`` (weights, optimiser and step count; SB3 keeps
+            no state of random streams, so the tasks go on with a new seed).
+        env_kwargs: of the environment.
+        progress: show a progress bar.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        KeyboardInterrupt: after saving.
+        CheckpointError: there is nothing to resume from.
+    """
+    out, env_kwargs = Path(out), env_kwargs or {}
+    if steps is None and seconds is None:
+        steps = config.steps
+    before = load_checkpoint(out, NAME).config["training"] if resume else {"steps": 0, "seconds": 0}
+    with one_thread():
+        env, rule = make_training_env(
+            env_id, config.num_envs, "SameStep", view=config.view, memory=config.memory,
+            reward=config.reward, env_kwargs=env_kwargs,
+        )  # fmt: skip
+        budget = Budget(steps, seconds)
+        model = _model(env, config, seed + before["steps"], budget)
+        model.num_timesteps = before["steps"]
+        if resume:
+            if not (out / MODEL).is_file():
+                raise CheckpointError(f"{out / MODEL} is missing; training cannot resume.")
+            model.set_parameters(out / MODEL)
+        model.set_logger(configure(str(out), ["tensorboard"]))
+
+        def save() -> None:
+            training = {
+                "steps": model.num_timesteps, "seconds": before["seconds"] + budget.elapsed,
+                "seed": seed, "reward": getattr(env.unwrapped, "reward", None),
+            }  # fmt: skip
+            _save(out, model, env_id, env_kwargs, config, rule, training)
+
+        with progress_bar(f"ppo {env_id}", steps=steps, seconds=seconds, shown=progress) as show:
+            monitor = _Monitor(config, budget, save, show, trained.Progress(env_id, env_kwargs), out)
+            remaining = (steps or 2**62) - model.num_timesteps
+            try:
+                if remaining > 0:
+                    model.learn(remaining, callback=monitor, reset_num_timesteps=False)
+            finally:
+                save()
+                model.logger.close()
+                env.close()
+    return out
+
+
+def load(folder: str | Path) -> Agent:
+    """The agent of a checkpoint folder, deterministic."""
+    return trained.load(folder, NAME)
+
+
+def _model(env: Any, config: Config, seed: int, budget: Budget) -> PPO:
+    model: PPO
+
+    def learning_rate(_: float) -> float:
+        return config.learning_rate * max(0.02, 1.0 - budget.used(model.num_timesteps))
+
+    model = PPO(
+        SharedGaussianPolicy,
+        SB3VecEnv(env),
+        learning_rate=config.learning_rate,
+        n_steps=config.num_steps,
+        batch_size=config.minibatch_size,
+        n_epochs=config.epochs,
+        gamma=config.discount,
+        gae_lambda=config.gae_lambda,
+        clip_range=config.clip_range,
+        ent_coef=config.entropy,
+        policy_kwargs={
+            "hidden": config.hidden,
+            "critic_hidden": config.critic_hidden,
+            "log_std_init": config.log_std_init,
+        },
+        seed=seed,
+        device="cpu",
+    )
+    model.lr_schedule = learning_rate
+    return model
+
+
+class _Monitor(BaseCallback):
+    """Progress, scores, figures and checkpoints of a run; ends it when the budget is spent."""
+
+    def __init__(
+        self,
+        config: Config,
+        budget: Budget,
+        save: Callable[[], None],
+        show: Callable[[int, str], None],
+        progress: trained.Progress,
+        out: Path,
+    ) -> None:
+        super().__init__()
+        self.config, self.budget, self.save, self.show = config, budget, save, show
+        self.progress, self.out = progress, out
+        self._scores: list[float] = []
+        self._next_figure = 0.0
+
+    def _on_training_start(self) -> None:
+        settings = {k: v if isinstance(v, (int, float)) else str(v) for k, v in asdict(self.config).items()}
+        self.logger.record("hparams", HParam(settings, {"rollout/ep_rew_mean": 0.0}), exclude="stdout")
+
+    def _on_step(self) -> bool:
+        if self.locals["dones"].any():
+            infos = self.locals["infos"]
+            self._scores += [info["score"] for info in infos if "score" in info]
+        return self.budget.used(self.num_timesteps) < 1.0
+
+    def _on_rollout_end(self) -> None:
+        note = ""
+        if self._scores:
+            self.logger.record("rollout/score_mean", float(np.mean(self._scores)))
+            note = f"score {np.mean(self._scores):.2f}"
+            self._scores.clear()
+        self.show(self.num_timesteps, note)
+        if self.budget.used(self.num_timesteps) >= self._next_figure:
+            self._draw()
+
+    def _on_training_end(self) -> None:
+        self._draw()
+
+    def _draw(self) -> None:
+        self._next_figure += 1.0 / FIGURES
+        self.save()
+        drawing = self.progress.figure(self.training_env.env, self.out, NAME)  # type: ignore[attr-defined]
+        if drawing is not None:
+            self.logger.record("validation/curves", FigureLog(drawing, close=False), exclude="stdout")
+            self.logger.dump(self.num_timesteps)
+
+
+def _save(
+    out: Path,
+    model: PPO,
+    env_id: str,
+    env_kwargs: dict[str, Any],
+    config: Config,
+    rule: GainRule | None,
+    training: dict[str, Any],
+) -> None:
+    policy = model.policy
+    assert isinstance(policy, SharedGaussianPolicy)
+    out.mkdir(parents=True, exist_ok=True)
+    # The schedule belongs to the run; what is left is written whole or not at all.
+    model.save(out / f"new-{MODEL}", exclude=["lr_schedule"])
+    (out / f"new-{MODEL}").replace(out / MODEL)
+    save_checkpoint(
+        out,
+        {
+            "agent": NAME, "env_id": env_id, "env_kwargs": env_kwargs, "config": asdict(config),
+            "rule": None if rule is None else rule.config, "training": training,
+        },
+        {**to_arrays(policy.actor, "actor"), "log_std": policy.log_std.detach().numpy()},
+    )  # fmt: skip

@@ -1,0 +1,348 @@
+"""The ``metagym`` command: envs, train, evaluate, compare.
+
+Errors that metagym raises on purpose end in one line on stderr and exit code 2; nothing that
+exists is ever overwritten. torch and the agents load inside the commands that need them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import math
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import gymnasium as gym
+import tyro
+from tyro.conf import Positional
+
+from metagym.checkpoint import CONFIG, load_checkpoint
+from metagym.errors import CheckpointError, InvalidArgumentError, MetagymError
+from metagym.files import refuse_existing
+from metagym.loading import load_agent, trainer
+from metagym.registration import ENVIRONMENTS
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from metagym.evaluation import Comparison, Result
+
+_STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.PositionalMetavarFromFieldName)
+_Names = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="AGENT... ENV...")]
+_JsonPath = Annotated[Path | None, tyro.conf.arg(name="json")]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The entry point; ``argv`` is without the program's name.
+
+    Raises:
+        SystemExit: 2 for a wrong argument, 130 after Ctrl-C.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if argv[:1] == ["train"] and len(argv) > 1 and not argv[1].startswith("-"):
+            _train(argv[1], argv[2:])
+        else:
+            tyro.extras.subcommand_cli_from_dict(
+                {"envs": envs, "train": train, "evaluate": evaluate, "compare": compare},
+                args=argv, prog="metagym", config=_STYLE,
+                description="Environments in which an episode is an act of learning.",
+            )  # fmt: skip
+    except (MetagymError, gym.error.Error, OSError) as error:
+        print("metagym: error:", " ".join(str(error).split()), file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("metagym: interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+# -- envs --------------------------------------------------------------------------------------
+
+
+def envs() -> None:
+    """List the ids of the environments, one line each."""
+    width = max(len(row.id) for row in ENVIRONMENTS)
+    for row in ENVIRONMENTS:
+        print(f"{row.id:{width}}  {row.summary}")
+
+
+# -- train -------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainOptions:
+    """What every training run is told.
+
+    Args:
+        env: id of the environment, such as LearnToOptimize-v0.
+        out: folder for checkpoints and TensorBoard files; it must not exist.
+        seed: of the whole run.
+        steps: stop after so many environment steps, all rows together.
+        seconds: stop after so many seconds.
+        resume: go on from the checkpoint in --out.
+        env_kwargs: arguments of the environment, as JSON.
+    """
+
+    env: Positional[str]
+    out: Path
+    seed: int = 0
+    steps: int | None = None
+    seconds: float | None = None
+    resume: tyro.conf.FlagCreatePairsOff[bool] = False
+    env_kwargs: str | None = None
+
+
+def train(agent: Positional[str], run: TrainOptions) -> None:
+    """Train an agent: metagym train AGENT ENV --out DIR.
+
+    Agents: ppo, reinforce. What can be set of one: metagym train AGENT --help.
+    Ctrl-C saves; --resume goes on.
+
+    Args:
+        agent: which one, always first.
+        run: what every training run is told.
+    """
+    raise InvalidArgumentError(f"Name the agent first: metagym train {agent} ENV --out DIR.")
+
+
+def _train(agent: str, argv: list[str]) -> None:
+    from metagym.evaluation.evaluate import make_vector_env
+
+    module = trainer(agent)
+    options, config = _parse_train(agent, module.Config(), argv)
+    for name, value in (("--steps", options.steps), ("--seconds", options.seconds)):
+        if value is not None and not value > 0:
+            raise InvalidArgumentError(f"{name} {value} has to be positive.")
+    if options.resume:
+        saved = _check_resume(agent, options)
+        env_kwargs = saved["env_kwargs"]
+        default = _config_from(module.Config, saved.get("config", {}))
+        options, config = _parse_train(agent, default, argv)
+    else:
+        refuse_existing("--out", options.out, ", or add --resume to go on from it")
+        env_kwargs = _kwargs(options.env_kwargs or "{}")
+        # What cannot be made fails before --out exists.
+        make_vector_env(options.env, 1, "train", env_kwargs).close()
+    try:
+        module.train(
+            options.env, options.out, config, seed=options.seed, steps=options.steps,
+            seconds=options.seconds, resume=options.resume, env_kwargs=env_kwargs, progress=True,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        if not (options.out / CONFIG).is_file():
+            raise
+        again = [part for part in argv if part != "--resume"]
+        print(
+            f"\nmetagym: interrupted; saved to {options.out}. To go on: "
+            + shlex.join(["metagym", "train", agent, *again, "--resume"]),
+            file=sys.stderr,
+        )
+        raise SystemExit(130) from None
+    print(f"Saved to {options.out}. Next: metagym evaluate {options.out} {options.env}")
+
+
+def _parse_train(agent: str, default: Any, argv: list[str]) -> tuple[TrainOptions, Any]:
+    """The options of the run and the agent's config, whose defaults are ``default``."""
+    both = dataclasses.make_dataclass(
+        "Train",
+        [("run", TrainOptions), (agent, type(default), dataclasses.field(default=default))],
+    )
+    parsed: Any = tyro.cli(
+        both, args=argv, prog=f"metagym train {agent}", config=_STYLE,
+        description=inspect.getdoc(type(default)) or f"Train {agent}.",
+    )  # fmt: skip
+    return parsed.run, getattr(parsed, agent)
+
+
+def _check_resume(agent: str, options: TrainOptions) -> dict[str, Any]:
+    """The config of the checkpoint in ``options.out``, which has to be of the same run."""
+    saved = load_checkpoint(options.out, agent, options.env).config
+    if saved["env_id"] != options.env:
+        raise CheckpointError(
+            f"{options.out} was trained on {saved['env_id']}; resume it there, "
+            f"not on {options.env}."
+        )
+    if options.env_kwargs is not None and _kwargs(options.env_kwargs) != saved["env_kwargs"]:
+        raise CheckpointError(
+            f"{options.out} was trained with --env-kwargs '{json.dumps(saved['env_kwargs'])}'; "
+            "resume it with the same, or leave them out."
+        )
+    return saved
+
+
+def _config_from(kind: Any, saved: dict[str, Any]) -> Any:
+    """The agent's config that JSON turned into a dict, its tuples into lists."""
+    known = {entry.name for entry in dataclasses.fields(kind)}
+    return kind(
+        **{
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in saved.items()
+            if name in known
+        }
+    )
+
+
+# -- evaluate ----------------------------------------------------------------------------------
+
+
+def evaluate(
+    agent: Positional[str],
+    env: Positional[str],
+    split: str = "test",
+    episodes: int = 100,
+    seed: int = 0,
+    num_envs: int | None = None,
+    env_kwargs: str = "{}",
+    json_path: _JsonPath = None,
+) -> None:
+    """Run an agent on held-out tasks and print how it did.
+
+    Args:
+        agent: a name (adam, or adam:lr=0.5), a checkpoint's folder, or module:Class.
+        env: id of the environment, such as LearnToOptimize-v0.
+        split: which tasks: train, validation or test.
+        episodes: how many, one task each.
+        seed: of tasks and noise.
+        num_envs: episodes that run side by side; at most 1024 by default.
+        env_kwargs: arguments of the environment, as JSON.
+        json_path: write the whole result there; it must not exist.
+    """
+    from metagym.evaluation import Comparison
+    from metagym.evaluation import evaluate as run
+
+    refuse_existing("--json", json_path)
+    result = run(
+        load_agent(agent, env), env, split, episodes, seed,
+        num_envs=num_envs, **_kwargs(env_kwargs),
+    )  # fmt: skip
+    _print_table(Comparison((result,)))
+    if json_path is not None:
+        result.save(json_path)
+
+
+# -- compare -----------------------------------------------------------------------------------
+
+
+def compare(
+    names: _Names,
+    split: str = "test",
+    episodes: int = 100,
+    seed: int = 0,
+    num_envs: int | None = None,
+    env_kwargs: str = "{}",
+    json_path: _JsonPath = None,
+    png: Path | None = None,
+) -> None:
+    """Compare agents on the same tasks: metagym compare adam momentum runs/ppo LearnToOptimize-v0.
+
+    The first agent is the reference of the differences.
+
+    Args:
+        names: agents (as for evaluate) and ids of environments, in any order; an id ends in -v0.
+        split: which tasks: train, validation or test.
+        episodes: how many, one task each.
+        seed: of tasks and noise.
+        num_envs: episodes that run side by side; at most 1024 by default.
+        env_kwargs: arguments of the environments, as JSON.
+        json_path: write all results there; it must not exist.
+        png: draw the optimisation curves there; it must not exist.
+    """
+    from metagym.evaluation import compare as run
+    from metagym.evaluation.compare import save_figure
+    from metagym.files import write_atomically
+
+    refuse_existing("--json", json_path)
+    refuse_existing("--png", png)
+    env_ids = [name for name in names if _is_env(name)]
+    agents = [name for name in names if not _is_env(name)]
+    if not env_ids or not agents:
+        raise InvalidArgumentError(
+            f"compare needs at least one agent and one environment id; got agents {agents}, "
+            f"environments {env_ids}. `metagym envs` lists the ids."
+        )
+    comparisons = []
+    for env_id in env_ids:
+        loaded = {name: load_agent(name, env_id) for name in agents}
+        comparisons.append(
+            run(loaded, env_id, split, episodes, seed, num_envs=num_envs, **_kwargs(env_kwargs))
+        )
+        _print_table(comparisons[-1])
+    if json_path is not None:
+        content = json.dumps([comparison.as_dict() for comparison in comparisons], indent=1)
+        write_atomically(json_path, (content + "\n").encode())
+    if png is not None:
+        save_figure(comparisons, png)
+
+
+# -- the inside --------------------------------------------------------------------------------
+
+
+def _is_env(name: str) -> bool:
+    return re.search(r"-v\d+$", name) is not None and not (Path(name) / CONFIG).is_file()
+
+
+def _kwargs(text: str) -> dict[str, Any]:
+    try:
+        kwargs = json.loads(text)
+    except ValueError as error:
+        raise InvalidArgumentError(
+            f"--env-kwargs {text!r} is no JSON ({error}); write for example '{{\"dim\": 20}}'."
+        ) from None
+    if not isinstance(kwargs, dict):
+        raise InvalidArgumentError(
+            f"--env-kwargs {text!r} has to be a JSON object such as '{{\"dim\": 20}}'."
+        )
+    return kwargs
+
+
+def _print_table(comparison: Comparison) -> None:
+    """One row per agent; the best mean is bold. It fits into 80 columns."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    first, *others = comparison.results
+    better = "smaller is better" if first.minimize else "larger is better"
+    table = Table(
+        title=f"{first.env_id}, {first.split or 'no'} split, {len(first.scores)} episodes",
+        caption=Text(f"{first.metric}; {better}; [95 % interval]"),
+        box=box.SIMPLE,
+        pad_edge=False,
+    )
+    headings = ["agent", "mean", "IQM", "diverged"]
+    headings += [f"minus {first.agent}", "P(win)"] if others else []
+    for heading in headings:
+        left = heading == "agent"
+        table.add_column(heading, justify="left" if left else "right", no_wrap=not left)
+    means = [result.mean for result in comparison.results]
+    best = min(means) if first.minimize else max(means)
+    for result in comparison.results:
+        style = "bold" if others and result.mean == best else None
+        table.add_row(*_cells(comparison, result), style=style)
+    Console().print(table)
+
+
+def _cells(comparison: Comparison, result: Result) -> list[Text]:
+    from rich.text import Text  # text, not markup: the brackets are meant
+
+    diverged = "" if result.diverged is None else f"{result.diverged:.1%}"
+    mean = _interval(result.mean, *result.interval)
+    iqm = _interval(result.iqm, *result.iqm_interval).split()[0]
+    cells = [result.agent + (" (sees the task)" if result.privileged else ""), mean, iqm, diverged]
+    if result is not comparison.results[0]:
+        cells.append(_interval(*comparison.difference(result)))
+        cells.append(f"{comparison.improvement(result):.2f}")
+    return [Text(cell) for cell in cells]
+
+
+def _interval(value: float, low: float, high: float) -> str:
+    """With two significant digits of the interval's width."""
+    width = high - low
+    digits = min(6, max(0, 1 - math.floor(math.log10(width)))) if width > 0 else 2
+    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"

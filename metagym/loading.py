@@ -1,0 +1,184 @@
+"""From what is typed on a command line to an Agent: a name, a checkpoint, ``module:Class``.
+
+The table below holds strings: an agent's module, and torch with it, loads when it is asked for.
+
+    adam                          a hand-designed agent with its defaults
+    adam:lr=0.5,beta1=0.8         the same with arguments (JSON values)
+    runs/ppo                      the checkpoint that training wrote
+    my_package.agents:MyAgent     a class of yours, found from the current folder too
+    my_package.agents:MyAgent:depth=3
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from metagym.checkpoint import CONFIG, load_checkpoint, read_config
+from metagym.core import Agent
+from metagym.errors import CheckpointError, InvalidArgumentError, nearest
+
+# Modules with Config, train(...) and load(folder).
+TRAINED: dict[str, str] = {
+    "ppo": "metagym.agents.ppo",
+    "reinforce": "metagym.agents.reinforce",
+}
+
+UNTRAINED: dict[str, str] = {
+    "random": "metagym.agents.random:RandomAgent",
+    "random_search": "metagym.agents.black_box:RandomSearch",
+    "one_plus_one_es": "metagym.agents.black_box:OnePlusOneES",
+    "cma_es": "metagym.agents.black_box:CMAES",
+}
+
+# A module whose AGENTS maps further names to what builds them.
+_OPTIMIZERS = "metagym.agents.optimizers"
+_PRETRAINED = Path(__file__).parent / "pretrained"
+
+
+def load_agent(text: str, env_id: str | None = None) -> Agent:
+    """The agent that ``text`` names, ready for ``evaluate``.
+
+    Args:
+        text: see the top of this file; a name shipped in ``metagym/pretrained`` works too.
+        env_id: where it is going to act; a checkpoint of another version of it is refused.
+
+    Raises:
+        InvalidArgumentError: no such agent, module, class or argument.
+        CheckpointError: the checkpoint is missing, damaged or does not fit.
+    """
+    if _is_checkpoint(text):
+        return _load_trained(Path(text), env_id)
+    if (_PRETRAINED / text / CONFIG).is_file():
+        return _load_trained(_PRETRAINED / text, env_id)
+    target, arguments = _split_arguments(text)
+    if ":" in target:
+        return _build(_import(target), arguments, text)
+    if target in UNTRAINED:
+        return _build(_import(UNTRAINED[target]), arguments, text)
+    if target in TRAINED:
+        raise InvalidArgumentError(
+            f"The agent {target!r} has to be trained: metagym train {target} ENV --out "
+            f"runs/{target}; then give that folder."
+        )
+    optimizers = _optimizers()
+    if target in optimizers:
+        return _build(optimizers[target], arguments, text)
+    names = agent_names()
+    raise InvalidArgumentError(
+        f"There is no agent {target!r}.{nearest(target, names)} Known: {', '.join(names)}; or give "
+        "the folder of a checkpoint, or module:Class."
+    )
+
+
+def agent_names() -> list[str]:
+    """All names that ``load_agent`` takes."""
+    shipped = [path.parent.name for path in sorted(_PRETRAINED.glob(f"*/{CONFIG}"))]
+    return [*UNTRAINED, *_optimizers(), *shipped]
+
+
+def trainer(name: str) -> ModuleType:
+    """The module that trains the agent called ``name``: Config, train(...), load(folder).
+
+    Raises:
+        InvalidArgumentError: there is no such trainable agent.
+    """
+    if name not in TRAINED:
+        raise InvalidArgumentError(
+            f"The agent {name!r} cannot be trained.{nearest(name, TRAINED)} "
+            f"Trainable: {', '.join(TRAINED)}."
+        )
+    return importlib.import_module(TRAINED[name])
+
+
+# -- the inside --------------------------------------------------------------------------------
+
+
+def _is_checkpoint(text: str) -> bool:
+    looks_like_a_path = os.sep in text or text.startswith(".")
+    return (Path(text) / CONFIG).is_file() or (looks_like_a_path and ":" not in text)
+
+
+def _load_trained(folder: Path, env_id: str | None) -> Agent:
+    name = read_config(folder)["agent"]
+    if name not in TRAINED:
+        raise CheckpointError(
+            f"{folder} is a checkpoint of {name!r}, an agent that this metagym does not have; "
+            f"it has {', '.join(TRAINED)}."
+        )
+    checkpoint = load_checkpoint(folder, name, env_id)  # damage is found before torch is loaded
+    agent: Any = trainer(name).load(folder)
+    if not hasattr(agent, "training"):
+        agent.training = checkpoint.config.get("training")
+    return agent
+
+
+def _split_arguments(text: str) -> tuple[str, dict[str, Any]]:
+    """``("adam", {"lr": 0.5})`` of ``"adam:lr=0.5"``."""
+    target, colon, tail = text.rpartition(":")
+    if not colon or "=" not in tail:
+        return text, {}
+    arguments: dict[str, Any] = {}
+    for part in tail.split(","):
+        key, _, value = part.partition("=")
+        try:
+            arguments[key.strip()] = json.loads(value)
+        except ValueError:
+            arguments[key.strip()] = value
+    return target, arguments
+
+
+def _import(target: str) -> Any:
+    module, _, name = target.partition(":")
+    if os.getcwd() not in sys.path:  # the console script's own folder stands there instead
+        sys.path.insert(0, os.getcwd())
+    try:
+        found = importlib.import_module(module)
+    except ImportError as error:
+        raise InvalidArgumentError(f"{target}: cannot import {module}: {error}.") from None
+    if not hasattr(found, name):
+        raise InvalidArgumentError(
+            f"{target}: the module {module} has no {name!r}.{nearest(name, vars(found))}"
+        )
+    return getattr(found, name)
+
+
+def _build(factory: Any, arguments: dict[str, Any], text: str) -> Agent:
+    """``factory(**arguments)``, or ``factory`` itself if it is an agent already."""
+    is_agent = isinstance(factory, Agent) and not isinstance(factory, type)
+    agent = factory if is_agent and not arguments else _call(factory, arguments, text)
+    if not isinstance(agent, Agent):
+        raise InvalidArgumentError(
+            f"{text} gives a {type(agent).__name__}, which is no agent: it needs reset(mask) and "
+            "act(observations, action_masks)."
+        )
+    return agent
+
+
+def _call(factory: Any, arguments: dict[str, Any], text: str) -> Any:
+    if not callable(factory):
+        raise InvalidArgumentError(f"{text} is a {type(factory).__name__}; it cannot be called.")
+    known = inspect.signature(factory).parameters
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
+        for name in arguments:
+            if name not in known:
+                raise InvalidArgumentError(
+                    f"{text}: there is no argument {name!r}.{nearest(name, known)} "
+                    f"Known: {', '.join(known) or 'none'}."
+                )
+    try:
+        return factory(**arguments)
+    except TypeError as error:
+        raise InvalidArgumentError(f"{text}: {error}.") from None
+
+
+def _optimizers() -> dict[str, Callable[..., Agent]]:
+    agents: dict[str, Callable[..., Agent]] = importlib.import_module(_OPTIMIZERS).AGENTS
+    return agents

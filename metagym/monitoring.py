@@ -1,0 +1,154 @@
+"""What a run shows while it runs: TensorBoard event files and a progress bar.
+
+Tags are Stable-Baselines3's, so that its models and ours share their charts: ``rollout/...``,
+``train/...``, ``time/...``, ``eval/...``. torch and TensorBoard load at first use.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from metagym.errors import DataError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class RunLogger:
+    """Writes the event file of one run; a context manager that closes it.
+
+    Args:
+        folder: where TensorBoard finds it (``tensorboard --logdir folder``).
+        resume_step: the step from which a resumed run goes on; what an earlier file says of
+            later steps is hidden. None for a new run.
+    """
+
+    def __init__(self, folder: str | Path, resume_step: int | None = None) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.folder = Path(folder)
+        self._writer = SummaryWriter(str(folder), purge_step=resume_step)
+        self._start: tuple[float, int] | None = None
+
+    def scalar(self, tag: str, value: float, step: int) -> None:
+        """One point of the chart ``tag``; ``step`` counts environment steps."""
+        self._writer.add_scalar(tag, float(value), step)
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        """One point each of several charts."""
+        for tag, value in values.items():
+            self.scalar(tag, value, step)
+
+    def rollout(
+        self, returns: np.ndarray, lengths: np.ndarray, step: int, **more: np.ndarray
+    ) -> None:
+        """What SB3 says of finished episodes: means of returns and lengths, and the speed.
+
+        Args:
+            returns, lengths: [episodes], of the episodes that ended since the last call.
+            step: environment steps so far, all rows together.
+            **more: further values per episode: ``diverged`` becomes ``rollout/diverged``.
+        """
+        now = time.perf_counter()
+        if self._start is None:
+            self._start = now, step
+        elapsed, steps = now - self._start[0], step - self._start[1]
+        if elapsed > 0:
+            self.scalar("time/fps", steps / elapsed, step)
+        self.scalar("time/time_elapsed", elapsed, step)
+        self.scalar("time/total_timesteps", step, step)
+        if len(returns):
+            self.scalar("rollout/ep_rew_mean", np.mean(returns), step)
+            self.scalar("rollout/ep_len_mean", np.mean(lengths), step)
+            for name, values in more.items():
+                self.scalar(f"rollout/{name}", np.mean(values), step)
+
+    def hyperparameters(self, config: Mapping[str, Any]) -> None:
+        """All settings as one table, below TEXT."""
+        rows = [f"|{name}|{value}|" for name, value in config.items()]
+        self._writer.add_text("hyperparameters", "\n".join(["|name|value|", "|-|-|", *rows]))
+
+    def figure(self, tag: str, figure: Figure, step: int) -> None:
+        """A matplotlib figure, below IMAGES; it need not come from pyplot."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        self._writer.add_image(
+            tag, np.asarray(canvas.buffer_rgba())[..., :3], step, dataformats="HWC"
+        )
+
+    def flush(self) -> None:
+        """Put everything on the disk."""
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Flush, and end the event file."""
+        self._writer.close()
+
+    def __enter__(self) -> RunLogger:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def read_scalars(folder: str | Path) -> dict[str, list[tuple[int, float]]]:
+    """All charts in the event files of ``folder``: (step, value) pairs by tag.
+
+    Raises:
+        DataError: there is no event file.
+    """
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    if not any(Path(folder).glob("*tfevents*")):
+        raise DataError(f"{folder} holds no TensorBoard event file; give the folder of a run.")
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+    return {
+        tag: [(event.step, event.value) for event in events.Scalars(tag)]
+        for tag in events.Tags()["scalars"]
+    }
+
+
+@contextlib.contextmanager
+def progress_bar(
+    label: str, *, steps: int | None = None, seconds: float | None = None, shown: bool = True
+) -> Iterator[Callable[[int, str], None]]:
+    """A progress bar on stderr; yields ``update(steps_done, note)``.
+
+    Args:
+        label: what stands before the bar.
+        steps, seconds: the budget, of which whichever is used up more is drawn; with neither it
+            only pulses.
+        shown: False draws nothing, so that a training loop needs no second path.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(), TextColumn("{task.fields[note]}"),
+    )  # fmt: skip
+    start = time.perf_counter()
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not shown, refresh_per_second=4) as progress:
+        limited = steps is not None or seconds is not None
+        task = progress.add_task(label, total=1.0 if limited else None, note="")
+
+        def update(steps_done: int, note: str = "") -> None:
+            shares = [0.0]
+            if steps:
+                shares.append(steps_done / steps)
+            if seconds:
+                shares.append((time.perf_counter() - start) / seconds)
+            progress.update(
+                task, completed=min(1.0, max(shares)), note=f"{steps_done:,} steps  {note}"
+            )
+
+        yield update

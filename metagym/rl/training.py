@@ -1,0 +1,104 @@
+"""What every training run of ours needs: the view of the environment, the budget, one thread."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium as gym
+import torch
+from gymnasium.vector import VectorEnv
+
+from metagym.core.optimization import OptimizationEnv
+from metagym.errors import InvalidArgumentError, check_choice
+from metagym.optim.gains import GainRule
+from metagym.wrappers import GainActions, SymlogObservations
+
+VIEWS = ("auto", "problem", "coordinate", "raw")
+
+
+def make_training_env(
+    env_id: str,
+    num_envs: int,
+    autoreset_mode: str,
+    *,
+    view: str,
+    memory: float,
+    reward: str | None,
+    env_kwargs: dict[str, Any],
+) -> tuple[VectorEnv, GainRule | None]:
+    """The train split of ``env_id`` as an agent sees it.
+
+    Args:
+        env_id, num_envs, autoreset_mode, env_kwargs: of the environment.
+        view: ``"problem"`` and ``"coordinate"`` act with the gains of a ``GainRule``; ``"raw"``
+            acts as the environment does, on symlog observations; ``"auto"`` is "problem" where
+            the action is a parameter update and "raw" elsewhere.
+        memory: of the ``GainRule``.
+        reward: what to train on, where the environment has it and ``env_kwargs`` does not say.
+
+    Returns:
+        The wrapped batch, and the rule whose gains are the action (None for the raw view).
+
+    Raises:
+        InvalidArgumentError: the view does not fit, or the environment's actions are discrete.
+    """
+    check_choice("view", view, VIEWS)
+    kwargs = {"split": "train", "autoreset_mode": autoreset_mode, **env_kwargs}
+    env = gym.make_vec(env_id, num_envs, **kwargs)
+    base = env.unwrapped
+    if not isinstance(base.single_action_space, gym.spaces.Box):
+        raise InvalidArgumentError(
+            f"{env_id} has the actions {base.single_action_space}; this agent needs a Box."
+        )
+    if isinstance(base, OptimizationEnv) and reward in base.rewards and "reward" not in env_kwargs:
+        env.close()
+        env = gym.make_vec(env_id, num_envs, **kwargs, reward=reward)
+    if view == "auto":
+        view = "problem" if hasattr(base, "action_scale") else "raw"
+    if view == "raw":
+        return SymlogObservations(env), None
+    rule = GainRule(per=view, memory=memory)
+    return GainActions(env, rule), rule
+
+
+@dataclass
+class Budget:
+    """How long to train: environment steps, seconds, or whichever ends first.
+
+    Args:
+        steps: environment steps of all rows together, those before a resume included.
+        seconds: of this call.
+    """
+
+    steps: int | None
+    seconds: float | None
+    _start: float = field(default_factory=time.perf_counter)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the budget was made."""
+        return time.perf_counter() - self._start
+
+    def used(self, steps_done: int) -> float:
+        """The share of the budget that is used up, in [0, 1]."""
+        shares = [0.0]
+        if self.steps:
+            shares.append(steps_done / self.steps)
+        if self.seconds:
+            shares.append(self.elapsed / self.seconds)
+        return min(1.0, max(shares))
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """One torch thread: faster for small networks, and the same numbers every time."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

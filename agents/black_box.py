@@ -12,6 +12,7 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 
 from metagym.errors import InvalidArgumentError, MetagymError
+from metagym.problems.checks import check_scale
 
 
 class BlackBoxAgent:
@@ -24,7 +25,7 @@ class BlackBoxAgent:
         **hyperparameters: go into ``config``.
     """
 
-    name = "black-box"
+    name = "black_box"
 
     def __init__(self, seed: int = 0, **hyperparameters: Any) -> None:
         self.seed = seed
@@ -61,7 +62,7 @@ class BlackBoxAgent:
 class RandomSearch(BlackBoxAgent):
     """Uniform queries."""
 
-    name = "random-search"
+    name = "random_search"
 
     def _ask(self, queries: np.ndarray, values: np.ndarray, fresh: np.ndarray) -> np.ndarray:
         return self.rng.uniform(-1.0, 1.0, queries.shape)
@@ -79,10 +80,10 @@ class OnePlusOneES(BlackBoxAgent):
         seed: of the random stream.
     """
 
-    name = "one-plus-one-es"
+    name = "one_plus_one_es"
 
     def __init__(self, sigma: float = 0.3, seed: int = 0) -> None:
-        super().__init__(seed, sigma=_check_sigma(sigma))
+        super().__init__(seed, sigma=check_scale("sigma", sigma))
         self.sigma = float(sigma)
 
     def bind(self, env: VectorEnv) -> None:
@@ -115,23 +116,23 @@ class CMAES(BlackBoxAgent):
         MetagymError: ``cma`` is not installed.
     """
 
-    name = "cma-es"
+    name = "cma_es"
 
     def __init__(self, sigma: float = 0.3, population: int | None = None, seed: int = 0) -> None:
-        super().__init__(seed, sigma=_check_sigma(sigma), population=population)
+        super().__init__(seed, sigma=check_scale("sigma", sigma), population=population)
         self.sigma, self.population = float(sigma), population
         try:
             import cma
         except ImportError:
             raise MetagymError(
-                "The agent 'cma-es' needs the library cma: pip install cma."
+                "The agent 'cma_es' needs the library cma: pip install cma."
             ) from None
         self._cma = cma
 
     def bind(self, env: VectorEnv) -> None:
         super().bind(env)
         if self.dim < 2:
-            raise InvalidArgumentError("cma-es needs a problem of at least 2 dimensions.")
+            raise InvalidArgumentError("cma_es needs a problem of at least 2 dimensions.")
         rows = len(self._fresh)
         self._strategies: list[Any] = [None] * rows
         # What each row still has to ask of its generation, and the values it got so far.
@@ -167,9 +168,3 @@ class CMAES(BlackBoxAgent):
     def _next_generation(self, row: int) -> None:
         self._generation[row] = self._strategies[row].ask()
         self._values[row] = []
-
-
-def _check_sigma(sigma: float) -> float:
-    if not 0.0 < sigma < np.inf:
-        raise InvalidArgumentError(f"sigma={sigma!r} has to be positive.")
-    return float(sigma)

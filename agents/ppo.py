@@ -42,6 +42,7 @@ class Config:
     Args:
         view: gains per "problem", gains per "coordinate", the "raw" action, or "auto": per problem
             where the action is a parameter update, raw elsewhere.
+        step_size: of the rule: one over the largest "curvature", or "polyak" under minibatch noise.
         memory: how long the rule remembers the largest curvature; 1 is for ever.
         reward: the reward to train on, where the environment has it.
         steps: environment steps, unless the command line says how long.
@@ -53,6 +54,8 @@ class Config:
         discount: γ.
         gae_lambda: λ.
         clip_range: of the probability ratio.
+        target_kl: no further epoch once the policy moved 1.5 times this far from the one that
+            acted; as exploration narrows, clipping alone lets it jump.
         entropy: weight of the entropy bonus.
         hidden: widths of the actor, tanh.
         critic_hidden: widths of the critic, tanh.
@@ -60,6 +63,7 @@ class Config:
     """
 
     view: Literal["auto", "problem", "coordinate", "raw"] = "auto"
+    step_size: Literal["curvature", "polyak"] = "curvature"
     memory: float = 1.0
     reward: str = "log_improvement"
     steps: int = 8_000_000
@@ -71,6 +75,7 @@ class Config:
     discount: float = 0.97
     gae_lambda: float = 0.95
     clip_range: float = 0.2
+    target_kl: float | None = 0.02
     entropy: float = 0.0
     hidden: tuple[int, ...] = (32, 32)
     critic_hidden: tuple[int, ...] = (64, 64)
@@ -117,8 +122,9 @@ def train(
     before = load_checkpoint(out, NAME).config["training"] if resume else {"steps": 0, "seconds": 0}
     with one_thread():
         env, rule = make_training_env(
-            env_id, config.num_envs, "SameStep", view=config.view, memory=config.memory,
-            reward=config.reward, env_kwargs=env_kwargs,
+            env_id, config.num_envs, "SameStep", view=config.view,
+            step_size=config.step_size, memory=config.memory, reward=config.reward,
+            env_kwargs=env_kwargs,
         )  # fmt: skip
         budget = Budget(steps, seconds)
         model = _model(env, config, seed + before["steps"], budget)
@@ -170,6 +176,7 @@ def _model(env: Any, config: Config, seed: int, budget: Budget) -> PPO:
         gamma=config.discount,
         gae_lambda=config.gae_lambda,
         clip_range=config.clip_range,
+        target_kl=config.target_kl,
         ent_coef=config.entropy,
         policy_kwargs={
             "hidden": config.hidden,

@@ -190,18 +190,22 @@ class BlackBoxOptimizeVectorEnv(OptimizationEnv):
     def _next_iterate(self, actions: np.ndarray) -> np.ndarray:
         return self.radius * actions.astype(self.dtype)
 
-    def _evaluate(self, task: Task, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _evaluate(
+        self, task: Task, x: np.ndarray, rng: np.random.Generator | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The loss and what is observed of it; the gradient has no columns."""
         with np.errstate(all="ignore"):
             loss = self.problem.value(task, x)
             observed = loss.copy()
             if self.problem.stochastic:
-                observed = self.problem.value_and_grad(task, x, self._noise_rng)[0]
+                observed = self.problem.value_and_grad(task, x, rng)[0]
         if self.noise > 0.0:
-            assert self._noise_rng is not None
-            observed += self.noise * self._noise_rng.standard_normal(len(x)).astype(self.dtype)
+            assert rng is not None
+            observed += self.noise * rng.standard_normal(len(x)).astype(self.dtype)
         capped = (
-            np.where(values <= DIVERGENCE, values, self.dtype.type(DIVERGENCE))  # NaN too
+            np.where(
+                np.isfinite(values) & (values <= DIVERGENCE), values, self.dtype.type(DIVERGENCE)
+            )
             for values in (loss, observed)
         )
         return *capped, np.zeros((len(x), 0), self.dtype)  # type: ignore[return-value]

@@ -10,8 +10,9 @@ from gymnasium.vector import AutoresetMode
 
 from metagym.core.optimization import DIVERGENCE, OptimizationEnv
 from metagym.core.single import SingleEnv
-from metagym.errors import InvalidArgumentError, reject_unknown_kwargs
+from metagym.errors import reject_unknown_kwargs
 from metagym.problems import ProblemFamily
+from metagym.problems.checks import check_scale
 
 
 class LearnToOptimizeVectorEnv(OptimizationEnv):
@@ -164,9 +165,7 @@ class LearnToOptimizeVectorEnv(OptimizationEnv):
         **unknown: Any,
     ) -> None:
         reject_unknown_kwargs(type(self), unknown)
-        if not 0.0 < action_scale < np.inf:
-            raise InvalidArgumentError(f"action_scale={action_scale!r} has to be positive.")
-        self.action_scale = float(action_scale)
+        self.action_scale = check_scale("action_scale", action_scale)
         super().__init__(
             num_envs,
             problem=problem,

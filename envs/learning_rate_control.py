@@ -6,6 +6,7 @@ dynamic algorithm configuration (Daniel et al. 2016; Eimer et al. 2021, DACBench
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import gymnasium as gym
@@ -226,7 +227,7 @@ class LearningRateControlVectorEnv(OptimizationEnv):
     def hyperparameters(self, actions: np.ndarray) -> dict[str, np.ndarray]:
         """What actions [n, 2 or 3] mean, by name: arrays [n] in the dtype of the dynamics."""
         actions = actions.astype(self.dtype)
-        low, high = np.log10(self.lr_range)
+        low, high = map(math.log10, self.lr_range)  # Python's floats leave the dtype alone
         learning_rate = 10.0 ** (low + (high - low) * (actions[:, 0] + 1.0) / 2.0)
         first = 1.0 - 10.0 ** -(1.0 + actions[:, 1])
         if self.optimizer == "sgd":

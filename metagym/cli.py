@@ -7,15 +7,13 @@ exists is ever overwritten. torch and the agents load inside the commands that n
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import json
-import math
 import re
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import gymnasium as gym
 import tyro
@@ -26,11 +24,6 @@ from metagym.errors import CheckpointError, InvalidArgumentError, MetagymError
 from metagym.files import refuse_existing
 from metagym.loading import load_agent, trainer
 from metagym.registration import ENVIRONMENTS
-
-if TYPE_CHECKING:
-    from rich.text import Text
-
-    from metagym.evaluation import Comparison, Result
 
 _STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.PositionalMetavarFromFieldName)
 _Names = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="AGENT... ENV...")]
@@ -148,15 +141,23 @@ def _train(agent: str, argv: list[str]) -> None:
 
 def _parse_train(agent: str, default: Any, argv: list[str]) -> tuple[TrainOptions, Any]:
     """The options of the run and the agent's config, whose defaults are ``default``."""
-    both = dataclasses.make_dataclass(
-        "Train",
-        [("run", TrainOptions), (agent, type(default), dataclasses.field(default=default))],
+    kind, taken = type(default), {entry.name for entry in dataclasses.fields(TrainOptions)}
+    types = get_type_hints(kind, include_extras=True)
+    settings = dataclasses.make_dataclass(
+        kind.__name__,
+        [
+            (entry.name, types[entry.name], dataclasses.field(default=getattr(default, entry.name)))
+            for entry in dataclasses.fields(kind)
+            if entry.name not in taken  # such as steps: the option of the run overrides it
+        ],
+        namespace={"__doc__": kind.__doc__},
     )
     parsed: Any = tyro.cli(
-        both, args=argv, prog=f"metagym train {agent}", config=_STYLE,
-        description=inspect.getdoc(type(default)) or f"Train {agent}.",
+        dataclasses.make_dataclass("Train", [("run", TrainOptions), (agent, settings)]),
+        args=argv, prog=f"metagym train {agent}", description=f"Train {agent} in ENV.",
+        config=_STYLE,
     )  # fmt: skip
-    return parsed.run, getattr(parsed, agent)
+    return parsed.run, dataclasses.replace(default, **vars(getattr(parsed, agent)))
 
 
 def _check_resume(agent: str, options: TrainOptions) -> dict[str, Any]:
@@ -214,13 +215,14 @@ def evaluate(
     """
     from metagym.evaluation import Comparison
     from metagym.evaluation import evaluate as run
+    from metagym.evaluation.table import print_table
 
     refuse_existing("--json", json_path)
     result = run(
         load_agent(agent, env), env, split, episodes, seed,
         num_envs=num_envs, **_kwargs(env_kwargs),
     )  # fmt: skip
-    _print_table(Comparison((result,)))
+    print_table(Comparison((result,)))
     if json_path is not None:
         result.save(json_path)
 
@@ -254,6 +256,7 @@ def compare(
     """
     from metagym.evaluation import compare as run
     from metagym.evaluation.compare import save_figure
+    from metagym.evaluation.table import print_table
     from metagym.files import write_atomically
 
     refuse_existing("--json", json_path)
@@ -271,7 +274,7 @@ def compare(
         comparisons.append(
             run(loaded, env_id, split, episodes, seed, num_envs=num_envs, **_kwargs(env_kwargs))
         )
-        _print_table(comparisons[-1])
+        print_table(comparisons[-1])
     if json_path is not None:
         content = json.dumps([comparison.as_dict() for comparison in comparisons], indent=1)
         write_atomically(json_path, (content + "\n").encode())
@@ -298,51 +301,3 @@ def _kwargs(text: str) -> dict[str, Any]:
             f"--env-kwargs {text!r} has to be a JSON object such as '{{\"dim\": 20}}'."
         )
     return kwargs
-
-
-def _print_table(comparison: Comparison) -> None:
-    """One row per agent; the best mean is bold. It fits into 80 columns."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    first, *others = comparison.results
-    better = "smaller is better" if first.minimize else "larger is better"
-    table = Table(
-        title=f"{first.env_id}, {first.split or 'no'} split, {len(first.scores)} episodes",
-        caption=Text(f"{first.metric}; {better}; [95 % interval]"),
-        box=box.SIMPLE,
-        pad_edge=False,
-    )
-    headings = ["agent", "mean", "IQM", "diverged"]
-    headings += [f"minus {first.agent}", "P(win)"] if others else []
-    for heading in headings:
-        left = heading == "agent"
-        table.add_column(heading, justify="left" if left else "right", no_wrap=not left)
-    means = [result.mean for result in comparison.results]
-    best = min(means) if first.minimize else max(means)
-    for result in comparison.results:
-        style = "bold" if others and result.mean == best else None
-        table.add_row(*_cells(comparison, result), style=style)
-    Console().print(table)
-
-
-def _cells(comparison: Comparison, result: Result) -> list[Text]:
-    from rich.text import Text  # text, not markup: the brackets are meant
-
-    diverged = "" if result.diverged is None else f"{result.diverged:.1%}"
-    mean = _interval(result.mean, *result.interval)
-    iqm = _interval(result.iqm, *result.iqm_interval).split()[0]
-    cells = [result.agent + (" (sees the task)" if result.privileged else ""), mean, iqm, diverged]
-    if result is not comparison.results[0]:
-        cells.append(_interval(*comparison.difference(result)))
-        cells.append(f"{comparison.improvement(result):.2f}")
-    return [Text(cell) for cell in cells]
-
-
-def _interval(value: float, low: float, high: float) -> str:
-    """With two significant digits of the interval's width."""
-    width = high - low
-    digits = min(6, max(0, 1 - math.floor(math.log10(width)))) if width > 0 else 2
-    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"

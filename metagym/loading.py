@@ -165,7 +165,10 @@ def _build(factory: Any, arguments: dict[str, Any], text: str) -> Agent:
 def _call(factory: Any, arguments: dict[str, Any], text: str) -> Any:
     if not callable(factory):
         raise InvalidArgumentError(f"{text} is a {type(factory).__name__}; it cannot be called.")
-    known = inspect.signature(factory).parameters
+    try:
+        known = inspect.signature(factory).parameters
+    except ValueError:  # some built-in types have none
+        known = inspect.signature(lambda **_: None).parameters
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
         for name in arguments:
             if name not in known:

@@ -152,3 +152,5 @@ def progress_bar(
             )
 
         yield update
+        if limited:  # not after Ctrl-C: what is done is done, also a little early
+            progress.update(task, completed=1.0)

@@ -38,96 +38,141 @@ def _function(name: str) -> dict[str, Any]:
 ENVIRONMENTS: tuple[Registration, ...] = (
     Registration("LearnToOptimize-v0", _LTO, "be the optimiser of random quadratics"),
     Registration(
-        "LearnToOptimizeLogistic-v0", _LTO, "… of logistic regressions",
+        "LearnToOptimizeLogistic-v0",
+        _LTO,
+        "optimise logistic regressions",
         {"problem": "logistic", "horizon": 40},
     ),
     Registration(
-        "LearnToOptimizeRobust-v0", _LTO, "… of robust regressions with several minima",
+        "LearnToOptimizeRobust-v0",
+        _LTO,
+        "optimise robust regressions with several minima",
         {"problem": "robust", "horizon": 40},
     ),
     Registration(
-        "LearnToOptimizeSmallNet-v0", _LTO, "… of a 2-2-2 network",
+        "LearnToOptimizeSmallNet-v0",
+        _LTO,
+        "optimise a 2-2-2 network",
         {"problem": "small_net", "horizon": 40},
     ),
     Registration(
-        "LearnToOptimizeNet-v0", _LTO, "… of one 48-48-10 network on projected digit images",
+        "LearnToOptimizeNet-v0",
+        _LTO,
+        "optimise one 48-48-10 network on projected digit images",
         {"problem": "digits_net", "problem_kwargs": {"fixed": 0}, "horizon": 400, "history": 5},
     ),
     Registration(
-        "LearnToOptimizeDigits-v0", _LTO, "… of softmax regression on digit images",
+        "LearnToOptimizeDigits-v0",
+        _LTO,
+        "optimise softmax regression on digit images",
         _softmax("digits") | {"history": 5},
     ),
     Registration(
-        "LearnToOptimizeBreastCancer-v0", _LTO, "… of softmax regression on breast cancer data",
+        "LearnToOptimizeBreastCancer-v0",
+        _LTO,
+        "optimise softmax regression on breast cancer data",
         _softmax("breast_cancer"),
     ),
     Registration(
-        "LearnToOptimizeWine-v0", _LTO, "… of softmax regression on wine data", _softmax("wine")
+        "LearnToOptimizeWine-v0", _LTO, "optimise softmax regression on wine data", _softmax("wine")
     ),
     Registration(
-        "LearnToOptimizeMLP-v0", _LTO, "… of a 64-20-10 network on digit images",
+        "LearnToOptimizeMLP-v0",
+        _LTO,
+        "optimise a 64-20-10 network on digit images",
         {"problem": "mlp", "history": 5},
     ),
-    Registration("LearnToOptimizeSphere-v0", _LTO, "… of shifted spheres", _function("sphere")),
+    Registration("LearnToOptimizeSphere-v0", _LTO, "optimise shifted spheres", _function("sphere")),
     Registration(
-        "LearnToOptimizeRosenbrock-v0", _LTO, "… in Rosenbrock's valley", _function("rosenbrock")
+        "LearnToOptimizeRosenbrock-v0",
+        _LTO,
+        "optimise in Rosenbrock's valley",
+        _function("rosenbrock"),
     ),
     Registration(
-        "LearnToOptimizeRastrigin-v0", _LTO, "… of Rastrigin's function", _function("rastrigin")
+        "LearnToOptimizeRastrigin-v0", _LTO, "optimise Rastrigin's function", _function("rastrigin")
     ),
     Registration(
-        "LearnToOptimizeAckley-v0", _LTO, "… of Ackley's function", _function("ackley")
+        "LearnToOptimizeAckley-v0", _LTO, "optimise Ackley's function", _function("ackley")
     ),
     Registration(
-        "LearnToOptimizeGriewank-v0", _LTO, "… of Griewank's function", _function("griewank")
+        "LearnToOptimizeGriewank-v0", _LTO, "optimise Griewank's function", _function("griewank")
     ),
     Registration(
-        "LearnToOptimizeStyblinskiTang-v0", _LTO, "… of Styblinski and Tang's function",
+        "LearnToOptimizeStyblinskiTang-v0",
+        _LTO,
+        "optimise Styblinski and Tang's function",
         _function("styblinski_tang"),
     ),
     Registration(
-        "LearnToOptimizeGP-v0", _LTO, "… of samples of a Gaussian process",
+        "LearnToOptimizeGP-v0",
+        _LTO,
+        "optimise samples of a Gaussian process",
         {"problem": "gaussian_process"},
     ),
     Registration("LearningRateControl-v0", _LRC, "set SGD's learning rate and momentum"),
     Registration(
-        "LearningRateControlAdam-v0", _LRC, "set Adam's learning rate and betas",
+        "LearningRateControlAdam-v0",
+        _LRC,
+        "set Adam's learning rate and betas",
         {"optimizer": "adam"},
     ),
     Registration(
-        "LearningRateControlLogistic-v0", _LRC, "set SGD's hyperparameters on logistic regressions",
+        "LearningRateControlLogistic-v0",
+        _LRC,
+        "set SGD's hyperparameters on logistic regressions",
         {"problem": "logistic", "horizon": 40},
     ),
     Registration(
-        "LearningRateControlDigits-v0", _LRC, "set SGD's hyperparameters on digit images",
+        "LearningRateControlDigits-v0",
+        _LRC,
+        "set SGD's hyperparameters on digit images",
         _softmax("digits") | {"observation": "summary"},
     ),
     Registration(
-        "LearningRateControlAdamDigits-v0", _LRC, "set Adam's hyperparameters on digit images",
+        "LearningRateControlAdamDigits-v0",
+        _LRC,
+        "set Adam's hyperparameters on digit images",
         _softmax("digits") | {"observation": "summary", "optimizer": "adam"},
     ),
-    Registration("BlackBoxOptimize-v0", _BBO, "find the minimum of a sphere by asking for values"),
+    Registration("BlackBoxOptimize-v0", _BBO, "minimise a shifted sphere by queries"),
     Registration(
-        "BlackBoxOptimizeGP-v0", _BBO, "… of a sample of a Gaussian process",
+        "BlackBoxOptimizeGP-v0",
+        _BBO,
+        "minimise a Gaussian process's sample by queries",
         {"problem": "gaussian_process"},
     ),
     Registration(
-        "BlackBoxOptimizeRosenbrock-v0", _BBO, "… of Rosenbrock's valley", _function("rosenbrock")
+        "BlackBoxOptimizeRosenbrock-v0",
+        _BBO,
+        "minimise Rosenbrock's valley by queries",
+        _function("rosenbrock"),
     ),
     Registration(
-        "BlackBoxOptimizeRastrigin-v0", _BBO, "… of Rastrigin's function", _function("rastrigin")
+        "BlackBoxOptimizeRastrigin-v0",
+        _BBO,
+        "minimise Rastrigin's function by queries",
+        _function("rastrigin"),
     ),
     Registration(
-        "BlackBoxOptimizeAckley-v0", _BBO, "… of Ackley's function", _function("ackley")
+        "BlackBoxOptimizeAckley-v0",
+        _BBO,
+        "minimise Ackley's function by queries",
+        _function("ackley"),
     ),
     Registration(
-        "BlackBoxOptimizeGriewank-v0", _BBO, "… of Griewank's function", _function("griewank")
+        "BlackBoxOptimizeGriewank-v0",
+        _BBO,
+        "minimise Griewank's function by queries",
+        _function("griewank"),
     ),
     Registration(
-        "BlackBoxOptimizeStyblinskiTang-v0", _BBO, "… of Styblinski and Tang's function",
+        "BlackBoxOptimizeStyblinskiTang-v0",
+        _BBO,
+        "minimise Styblinski and Tang's function by queries",
         _function("styblinski_tang"),
     ),
-)  # fmt: skip
+)
 
 
 def register_environments() -> None:

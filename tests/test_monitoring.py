@@ -62,7 +62,9 @@ def test_progress_bar_goes_to_stderr_only_when_shown(capsys, budget):
         out, err = capsys.readouterr()
         assert out == ""
         assert ("ppo" in err and "50 steps" in err) is shown
-    if "steps" in budget:
-        with progress_bar("ppo", **budget) as update:
-            update(100)
-        assert "100%" in capsys.readouterr().err
+        assert ("100%" in err) is (shown and bool(budget))
+    if budget:
+        with pytest.raises(KeyboardInterrupt), progress_bar("ppo", **budget) as update:
+            update(50)
+            raise KeyboardInterrupt
+        assert "100%" not in capsys.readouterr().err

@@ -99,6 +99,7 @@ def test_a_wrong_argument_names_the_nearest(make) -> None:
         make("LearnToOptimize-v0", horizn=3)
 
 
+@pytest.mark.filterwarnings("ignore:.*render_mode")
 @pytest.mark.parametrize(
     "kwargs",
     [

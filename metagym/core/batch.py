@@ -207,9 +207,16 @@ class BatchedEnv(VectorEnv):
     # -- checkpoints ---------------------------------------------------------------------------
 
     def get_state(self) -> dict[str, Any]:
-        """A deep copy of everything that the next step depends on, random streams included."""
+        """A copy of everything that the next step depends on, random streams included.
+
+        It is a tree of dicts, lists, numbers and arrays, so that a checkpoint can hold it.
+        """
         names = ("_task", "_elapsed", "_terminated", "_truncated", "_any_done")
-        state = {name: copy.deepcopy(getattr(self, name)) for name in names + self._state_names}
+        state: dict[str, Any] = {}
+        for name in names + self._state_names:
+            value = getattr(self, name)
+            own = hasattr(value, "get_state")
+            state[name] = value.get_state() if own else copy.deepcopy(value)
         state["_last_observations"] = copy.deepcopy(self._last_observations)
         for name in ("_task_rng", "_noise_rng"):
             rng = getattr(self, name)
@@ -230,6 +237,8 @@ class BatchedEnv(VectorEnv):
                     rng = np.random.default_rng()
                     rng.bit_generator.state = copy.deepcopy(value)
                 setattr(self, name, rng)
+            elif hasattr(getattr(self, name), "set_state"):
+                getattr(self, name).set_state(value)
             else:
                 setattr(self, name, copy.deepcopy(value))
 

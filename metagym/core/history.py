@@ -33,3 +33,12 @@ class History:
     def window(self, rows: Any = slice(None)) -> np.ndarray:
         """A copy [rows, length, width], oldest first; zeros where there was no step yet."""
         return self._flat[rows, self._cursor : self._cursor + self.length].copy()
+
+    def get_state(self) -> dict[str, Any]:
+        """A copy of the entries and the place of the newest."""
+        return {"entries": self._twice.copy(), "cursor": self._cursor}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Continue from what ``get_state`` returned."""
+        self._twice[...] = state["entries"]
+        self._cursor = int(state["cursor"])

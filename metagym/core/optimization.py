@@ -16,8 +16,9 @@ import numpy as np
 from metagym.core.batch import ALL, BatchedEnv
 from metagym.core.history import History
 from metagym.core.task import Task
-from metagym.errors import InvalidArgumentError, check_choice, check_positive
+from metagym.errors import check_choice, check_positive
 from metagym.problems import ProblemFamily, make_problem
+from metagym.problems.checks import check_scale
 
 # Divergence: a loss that is not finite or exceeds this. It is also the bound of observations.
 DIVERGENCE = 1e8
@@ -43,7 +44,7 @@ class OptimizationEnv(BatchedEnv):
     rewards: ClassVar[tuple[str, ...]] = REWARDS
     _state_names: ClassVar[tuple[str, ...]] = (
         "_x", "_gradient", "_loss", "_best_loss", "_initial_loss", "_diverged", "_lower",
-        "_history", "_trace",
+        "_history", "_start_seed", "_trace",
     )  # fmt: skip
 
     def __init__(
@@ -64,8 +65,9 @@ class OptimizationEnv(BatchedEnv):
         self.dim = self.problem.dim
         self.reward = check_choice("reward", reward, self.rewards)
         self.history = check_positive("history", history)
-        self.noise = _check_noise(noise)
-        self.dtype = np.dtype(check_choice("dtype", str(np.dtype(dtype)), ("float32", "float64")))
+        self.noise = check_scale("noise", noise, zero=True)
+        name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
+        self.dtype = np.dtype(check_choice("dtype", name, ("float32", "float64")))
         entry_bounds = self._entry_bounds().astype(np.float32)
         bounds = np.tile(entry_bounds, self.history)
         super().__init__(
@@ -81,6 +83,7 @@ class OptimizationEnv(BatchedEnv):
             (4, num_envs), self.dtype
         )
         self._diverged = np.zeros(num_envs, dtype=bool)
+        self._start_seed = 0
         self._trace: list[list[tuple[np.ndarray, float]]] = [[] for _ in range(num_envs)]
 
     # -- what an environment implements --------------------------------------------------------
@@ -123,7 +126,12 @@ class OptimizationEnv(BatchedEnv):
     def _start(self, rows: Any) -> None:
         task = {name: values[rows] for name, values in self._task.items()}
         x = task["initial"]
-        loss, observed, gradient = self._evaluate(task, x)
+        if isinstance(rows, slice):  # an explicit reset; otherwise the step drew the seed
+            self._draw_start_seed()
+        rng = np.random.default_rng(self._start_seed)
+        self._start_seed += 1
+        loss, observed, gradient = self._evaluate(task, x, rng)
+        self._cap(loss, observed, gradient)
         self._x[rows] = x
         self._lower[rows] = self.problem.lower(task)
         self._loss[rows] = self._best_loss[rows] = self._initial_loss[rows] = loss
@@ -136,15 +144,11 @@ class OptimizationEnv(BatchedEnv):
 
     def _advance(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
         x = self._next_iterate(actions)
-        with np.errstate(all="ignore"):
-            loss, observed, gradient = self._evaluate(self._task, x)
-            finite = np.isfinite(gradient).all(axis=1)
-        finite &= loss <= DIVERGENCE
-        diverged = ~finite
+        loss, observed, gradient = self._evaluate(self._task, x, self._noise_rng)
+        self._draw_start_seed()
+        diverged = self._cap(loss, observed, gradient)
         if diverged.any():
-            # The iterate goes back, so that nothing non-finite is kept or seen.
-            x[diverged], gradient[diverged] = self._x[diverged], 0.0
-            loss[diverged] = observed[diverged] = DIVERGENCE
+            x[diverged] = self._x[diverged]
         rewards = self._reward(loss, diverged)
         update = x - self._x
         self._x, self._loss, self._diverged = x, loss, diverged
@@ -172,22 +176,43 @@ class OptimizationEnv(BatchedEnv):
 
     # -- the inside ----------------------------------------------------------------------------
 
-    def _evaluate(self, task: Task, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The full loss, and the loss and gradient that are observed."""
-        if self.problem.stochastic:
-            loss = self.problem.value(task, x)
-            observed, gradient = self.problem.value_and_grad(task, x, self._noise_rng)
-        else:
-            observed, gradient = self.problem.value_and_grad(task, x)
-            loss = observed
+    def _evaluate(
+        self, task: Task, x: np.ndarray, rng: np.random.Generator | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The full loss, and the loss and gradient that are observed: three fresh arrays."""
+        with np.errstate(all="ignore"):  # divergence is for _cap to see
+            if self.problem.stochastic:
+                loss = self.problem.value(task, x)
+                observed, gradient = self.problem.value_and_grad(task, x, rng)
+            else:
+                observed, gradient = self.problem.value_and_grad(task, x)
+                loss = observed
         if self.noise > 0.0:
-            assert self._noise_rng is not None
-            draw = self._noise_rng.standard_normal((len(x), 1 + self.dim))
+            assert rng is not None
+            draw = rng.standard_normal((len(x), 1 + self.dim))
             observed = observed + self.noise * draw[:, 0].astype(self.dtype)
             gradient = gradient + self.noise * draw[:, 1:].astype(self.dtype)
         elif loss is observed:
             observed = loss.copy()
         return loss, observed, gradient
+
+    def _draw_start_seed(self) -> None:
+        """Noise at the start of episodes has a generator per step, so that a row that restarts
+        does not shift the noise of the others."""
+        if self.noise > 0.0 or self.problem.stochastic:
+            assert self._noise_rng is not None
+            self._start_seed = int(self._noise_rng.integers(2**62))
+
+    def _cap(self, loss: np.ndarray, observed: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+        """Which rows [n] diverge; nothing non-finite of theirs is left in the arrays."""
+        finite = np.isfinite(loss) & np.isfinite(observed) & (loss <= DIVERGENCE)
+        numbers = np.isfinite(gradient)
+        if not numbers.all():  # the row by row question is ten times as slow
+            finite &= numbers.all(axis=1)
+        diverged = ~finite
+        if diverged.any():
+            gradient[diverged], loss[diverged], observed[diverged] = 0.0, DIVERGENCE, DIVERGENCE
+        return diverged
 
     def _entry_clipped(self, rows: Any, *parts: np.ndarray) -> np.ndarray:
         entry = self._entry(rows, *parts)
@@ -220,9 +245,3 @@ class OptimizationEnv(BatchedEnv):
 
         task = {name: values[row : row + 1] for name, values in self._task.items()}
         return draw_optimization(self.problem, task, self._trace[row], self.horizon)
-
-
-def _check_noise(noise: float) -> float:
-    if not isinstance(noise, (int, float)) or not 0.0 <= float(noise) < np.inf:
-        raise InvalidArgumentError(f"noise={noise!r} has to be a finite number of at least 0.")
-    return float(noise)

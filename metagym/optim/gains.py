@@ -9,7 +9,8 @@ offers with them. The environment's action stays Δx; the rule with its trained 
 
 Write g for the gradient, p for the last step, y for the change of the gradient over it, and L
 for the largest curvature |y|/|p| met so far (at the start |g|^2 / 2f, a lower bound of it where
-f >= 0). Then Δx = -(e^α / L) g + β p. Features and step do not change with the scale of f (a
+f >= 0). Then Δx = -s e^α g + β p with the step size s = 1/L, or, where minibatch noise makes
+secants useless, Polyak's s = 2f / |g|^2. Features and step do not change with the scale of f (a
 factor) or of x, and those of a whole problem do not know the dimension.
 """
 
@@ -40,7 +41,7 @@ BOUND = 3.0  # of every feature
 
 
 class GainRule(UpdateRule):
-    """Δx = -(e^α / L) g + β p, with α = 0.5 + 2.5 a0 and β = 0.5 + 0.7 a1.
+    """Δx = -s e^α g + β p, with α = 0.5 + 2.5 a0 and β = 0.5 + 0.7 a1.
 
     The policy maps features to gains a in [-1, 1]; a policy of zeros is the rule's own untrained
     control (``policy=None``).
@@ -48,6 +49,7 @@ class GainRule(UpdateRule):
     Args:
         per: ``"problem"``: two gains for all coordinates, features [B, 20]; ``"coordinate"``: two
             gains for each, features [B, d, 25], by one policy that all coordinates share.
+        step_size: what s is: ``"curvature"``, 1/L, or ``"polyak"``, 2f / |g|^2.
         memory: L forgets: each step it is the larger of the newest curvature and ``memory`` times
             its last value. 1 remembers for ever; minibatch noise wants less.
         policy: gains [..., 2] for features [..., F] (float32).
@@ -56,13 +58,18 @@ class GainRule(UpdateRule):
     name = "gains"
 
     def __init__(
-        self, per: str = "problem", memory: float = 1.0, policy: Policy | None = None
+        self,
+        per: str = "problem",
+        step_size: str = "curvature",
+        memory: float = 1.0,
+        policy: Policy | None = None,
     ) -> None:
         check_choice("per", per, ("problem", "coordinate"))
+        check_choice("step_size", step_size, ("curvature", "polyak"))
         if not 0.0 <= memory <= 1.0:
             raise InvalidArgumentError(f"memory={memory!r} has to lie in [0, 1].")
-        super().__init__(per=per, memory=memory)
-        self.per, self.memory, self.policy = per, memory, policy
+        super().__init__(per=per, step_size=step_size, memory=memory)
+        self.per, self.step_size, self.memory, self.policy = per, step_size, memory, policy
         self._vectors: dict[str, Any] = {}
 
     def feature_shape(self, dim: int) -> tuple[int, ...]:
@@ -94,10 +101,10 @@ class GainRule(UpdateRule):
     def combine(self, gains: np.ndarray) -> Any:
         """Δx [B, d] for gains in [-1, 1], at the iterate seen last."""
         gains = np.clip(gains, -1.0, 1.0).astype(np.float64)
-        largest = self.state["largest"]
+        inverse = self.state["largest" if self.step_size == "curvature" else "polyak"]
         if self.per == "coordinate":
-            largest = largest[:, None]
-        a = ratio(np.exp(0.5 + 2.5 * gains[..., 0]), largest)
+            inverse = inverse[:, None]
+        a = ratio(np.exp(0.5 + 2.5 * gains[..., 0]), inverse)
         b = 0.5 + 0.7 * gains[..., 1]
         self.state["gains"] = gains
         g, p = self._vectors["g"], self._vectors["p"]
@@ -164,7 +171,7 @@ class GainRule(UpdateRule):
             np.exp(-self.state["count"] / 50), _log_ratio(best, loss) / 4, mean,
             gains[:, 0], gains[:, 1],
         ]  # fmt: skip
-        self.state["gg"], self.state["gy"] = gg, since * gy
+        self.state["gg"], self.state["gy"], self.state["polyak"] = gg, since * gy, polyak
         last_loss[:] = loss
         return np.stack(columns, axis=1)
 

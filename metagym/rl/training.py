@@ -26,7 +26,8 @@ def make_training_env(
     autoreset_mode: str,
     *,
     view: str,
-    memory: float,
+    step_size: str = "curvature",
+    memory: float = 1.0,
     reward: str | None,
     env_kwargs: dict[str, Any],
 ) -> tuple[VectorEnv, GainRule | None]:
@@ -37,7 +38,7 @@ def make_training_env(
         view: ``"problem"`` and ``"coordinate"`` act with the gains of a ``GainRule``; ``"raw"``
             acts as the environment does, on symlog observations; ``"auto"`` is "problem" where
             the action is a parameter update and "raw" elsewhere.
-        memory: of the ``GainRule``.
+        step_size, memory: of the ``GainRule``.
         reward: what to train on, where the environment has it and ``env_kwargs`` does not say.
 
     Returns:
@@ -61,7 +62,7 @@ def make_training_env(
         view = "problem" if hasattr(base, "action_scale") else "raw"
     if view == "raw":
         return SymlogObservations(env), None
-    rule = GainRule(per=view, memory=memory)
+    rule = GainRule(per=view, step_size=step_size, memory=memory)
     return GainActions(env, rule), rule
 
 

@@ -17,7 +17,7 @@ from metagym.core.history import History
 from metagym.core.task import check_task, copy_task, write_rows
 from metagym.errors import InvalidActionError, InvalidArgumentError
 
-LIKE = {"W": np.zeros((1, 2), dtype=np.float32), "kind": np.zeros(1, dtype=np.int64)}
+LIKE: dict[str, Any] = {"W": np.zeros((1, 2), np.float32), "kind": np.zeros(1, np.int64)}
 GOOD = {"W": [[1.0, 2.0], [3.0, 4.0]], "kind": [5, 6]}
 
 
@@ -56,6 +56,18 @@ def test_a_task_that_is_no_mapping_is_refused_by_both_views() -> None:
     for env in (gym.make_vec("LearnToOptimize-v0"), gym.make("LearnToOptimize-v0").unwrapped):
         with pytest.raises(InvalidArgumentError, match="has to be a mapping"):
             env.reset(options={"task": 3})
+
+
+@pytest.mark.parametrize("reward", ["negative_loss", "log_improvement"])
+def test_a_given_task_whose_loss_overflows_shows_nothing_infinite(reward: str) -> None:
+    env = gym.make_vec("LearnToOptimize-v0", num_envs=2, reward=reward)
+    _, infos = env.reset(seed=0)
+    infos["task"]["initial"][1] = 1e30  # its square is beyond float32
+    observations, infos = env.reset(options={"task": infos["task"]})
+    assert np.isfinite(observations).all() and np.isfinite(infos["loss"]).all()
+    observations, rewards, terminated, _, infos = env.step(np.zeros((2, 10)))
+    assert np.isfinite(observations).all() and np.isfinite(rewards).all()
+    assert terminated.tolist() == [False, True] and np.isfinite(infos["score"]).all()
 
 
 def test_copies_and_rows_of_a_task() -> None:

@@ -102,7 +102,7 @@ def test_actions_of_one_row_do_not_shift_the_noise_of_another(drift: Any, mode: 
         steps = [env.step(np.array([[push], [0.1], [0.1]])) for _ in range(6)]
         rows.append(np.stack([step[0][1:] for step in steps]))
         assert any(step[2][0] for step in steps) == (push == 1.0)
-    np.testing.assert_array_equal(*rows)
+    np.testing.assert_array_equal(rows[0], rows[1])
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -117,7 +117,7 @@ def test_a_restart_of_one_row_does_not_shift_the_noise_of_another(mode: str) -> 
         steps = [env.step(actions) for _ in range(6)]
         rows.append(np.stack([step[0][1:] for step in steps]))
         assert any(step[2][0] for step in steps) == (push == 1.0)
-    np.testing.assert_array_equal(*rows)
+    np.testing.assert_array_equal(rows[0], rows[1])
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -1,0 +1,287 @@
+"""REINFORCE (Williams 1992) with a per-step batch baseline, from top to bottom in one file.
+
+All rows run one whole episode. The return that follows step t is compared with the mean over the
+batch at the same t: problems differ, but at the same step of their optimisation they are alike
+enough that this baseline needs no network. One gradient step per batch.
+
+A run resumes bit for bit (on one thread): weights, Adam's moments, and the states of both
+generators and of the environment are in the checkpoint.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from gymnasium.vector import VectorEnv
+from torch import nn
+
+from metagym.agents import trained
+from metagym.checkpoint import load_checkpoint, save_checkpoint
+from metagym.core import Agent
+from metagym.errors import InvalidArgumentError
+from metagym.monitoring import RunLogger, progress_bar
+from metagym.rl.networks import MLP, to_arrays
+from metagym.rl.training import Budget, make_training_env, one_thread
+
+NAME = "reinforce"
+FIGURES = 5  # how often a run saves and draws
+
+
+@dataclass(frozen=True)
+class Config:
+    """REINFORCE with a per-step batch baseline.
+
+    Args:
+        view: gains per "problem", gains per "coordinate", the "raw" action, or "auto": per problem
+            where the action is a parameter update, raw elsewhere.
+        step_size: of the rule: one over the largest "curvature", or "polyak" under minibatch noise.
+        memory: how long the rule remembers the largest curvature; 1 is for ever.
+        reward: the reward to train on, where the environment has it.
+        steps: environment steps, unless the command line says how long.
+        num_envs: episodes per gradient step.
+        learning_rate: of Adam, annealed to 2 % of it.
+        discount: γ.
+        hidden: widths of the actor, tanh.
+        log_std_init: log standard deviation of exploration at the start.
+        max_grad_norm: gradients are clipped to this norm.
+    """
+
+    view: Literal["auto", "problem", "coordinate", "raw"] = "auto"
+    step_size: Literal["curvature", "polyak"] = "curvature"
+    memory: float = 1.0
+    reward: str = "log_improvement"
+    steps: int = 30_000_000
+    num_envs: int = 256
+    learning_rate: float = 1e-2
+    discount: float = 0.95
+    hidden: tuple[int, ...] = (32, 32)
+    log_std_init: float = -1.0
+    max_grad_norm: float = 0.5
+
+
+class Actor(nn.Module):
+    """Means by a small network over the last axis; one log std per last-axis action."""
+
+    def __init__(self, inputs: int, hidden: tuple[int, ...], outputs: int, log_std: float) -> None:
+        super().__init__()
+        self.means = MLP((inputs, *hidden, outputs), output_gain=0.01)
+        self.log_std = nn.Parameter(torch.full((outputs,), log_std))
+
+    def log_prob(self, observations: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+        """[T, B] for observations and actions [T, B, ...]."""
+        normal = torch.distributions.Normal(self.means(observations), self.log_std.exp())
+        return normal.log_prob(actions).flatten(2).sum(2)
+
+
+@dataclass
+class Batch:
+    """One episode of every row; a row counts while ``alive``."""
+
+    observations: torch.Tensor  # [T, B, ...]
+    actions: torch.Tensor  # [T, B, ...]
+    rewards: torch.Tensor  # [T, B]
+    alive: torch.Tensor  # [T, B] bool
+    scores: np.ndarray  # [B]
+
+
+def train(
+    env_id: str,
+    out: str | Path,
+    config: Config = Config(),  # noqa: B008 (frozen)
+    *,
+    seed: int = 0,
+    steps: int | None = None,
+    seconds: float | None = None,
+    resume: bool = False,
+    env_kwargs: dict[str, Any] | None = None,
+    progress: bool = True,
+) -> Path:
+    """Train and keep checkpoints and TensorBoard logs in ``out``.
+
+    Args:
+        env_id: the environment; it needs a horizon.
+        out: the folder.
+        config: hyperparameters.
+        seed: of weights, tasks and exploration.
+        steps: environment steps in total, those before a resume included; ``config.steps`` if
+            neither it nor ``seconds`` is given.
+        seconds: stop after so many seconds; with it the number of steps depends on the machine.
+        resume: go on from the checkpoint in ``out``; with ``steps`` to the same numbers, bit for
+            bit, as if there had been no break.
+        env_kwargs: of the environment.
+        progress: show a progress bar.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        KeyboardInterrupt: after saving.
+        CheckpointError: there is nothing to resume from.
+    """
+    out, env_kwargs = Path(out), env_kwargs or {}
+    if steps is None and seconds is None:
+        steps = config.steps
+    with one_thread():
+        env, rule = make_training_env(
+            env_id, config.num_envs, "Disabled", view=config.view,
+            step_size=config.step_size, memory=config.memory, reward=config.reward,
+            env_kwargs=env_kwargs,
+        )  # fmt: skip
+        if env.unwrapped.horizon is None:
+            raise InvalidArgumentError(f"{env_id} has no horizon; REINFORCE needs whole episodes.")
+        torch.manual_seed(seed)
+        space = env.single_action_space.shape
+        assert space and env.single_observation_space.shape
+        actor = Actor(
+            env.single_observation_space.shape[-1], config.hidden, space[-1], config.log_std_init
+        )
+        optimizer = torch.optim.Adam(actor.parameters(), lr=config.learning_rate)
+        noise = torch.Generator().manual_seed(seed)
+        steps_done, seconds_before = 0, 0.0
+        env.reset(seed=seed)
+        if resume:
+            saved = load_checkpoint(out, NAME)
+            _restore(saved.extra(), actor, optimizer, noise, env)
+            steps_done, seconds_before = (saved.config["training"][k] for k in ("steps", "seconds"))
+        budget = Budget(steps, seconds)
+
+        def save() -> None:
+            config_json = {
+                "agent": NAME, "env_id": env_id, "env_kwargs": env_kwargs, "config": asdict(config),
+                "rule": None if rule is None else rule.config,
+                "training": {
+                    "steps": steps_done, "seconds": seconds_before + budget.elapsed, "seed": seed,
+                    "reward": getattr(env.unwrapped, "reward", None),
+                },
+            }  # fmt: skip
+            weights = {**to_arrays(actor.means, "actor"), "log_std": actor.log_std.detach().numpy()}
+            save_checkpoint(out, config_json, weights, _state(actor, optimizer, noise, env))
+
+        drawing = trained.Progress(env_id, env_kwargs)
+        label = f"reinforce {env_id}"
+        with (
+            RunLogger(out, resume_step=steps_done if resume else None) as log,
+            progress_bar(label, steps=steps, seconds=seconds, shown=progress) as show,
+        ):
+            log.hyperparameters(asdict(config))
+            next_figure = budget.used(steps_done)
+            try:
+                while (used := budget.used(steps_done)) < 1.0:
+                    start = time.perf_counter()
+                    batch = _play(env, actor, noise)
+                    for group in optimizer.param_groups:
+                        group["lr"] = config.learning_rate * max(0.02, 1.0 - used)
+                    numbers = _update(actor, optimizer, batch, config)
+                    # From here to the save nothing may be half done when Ctrl-C comes.
+                    steps_done += int(batch.alive.sum())
+                    lengths = batch.alive.sum(0).numpy()
+                    returns = (batch.rewards * batch.alive).sum(0).numpy()
+                    log.rollout(returns, lengths, steps_done, score_mean=batch.scores)
+                    numbers["train/seconds_per_update"] = time.perf_counter() - start
+                    log.scalars(numbers, steps_done)
+                    show(steps_done, f"score {batch.scores.mean():.2f}")
+                    if used >= next_figure:
+                        next_figure += 1.0 / FIGURES
+                        save()
+                        figure = drawing.figure(env, out, NAME)
+                        if figure is not None:
+                            log.figure("validation/curves", figure, steps_done)
+            finally:
+                save()
+                env.close()
+    return out
+
+
+def load(folder: str | Path) -> Agent:
+    """The agent of a checkpoint folder, deterministic."""
+    return trained.load(folder, NAME)
+
+
+@torch.no_grad()
+def _play(env: VectorEnv, actor: Actor, noise: torch.Generator) -> Batch:
+    """One episode of every row."""
+    observation, _ = env.reset()
+    alive = np.ones(env.num_envs, dtype=bool)
+    scores = np.zeros(env.num_envs)
+    steps: list[tuple[Any, ...]] = []
+    while alive.any():
+        observed = torch.as_tensor(observation)
+        means = actor.means(observed)
+        draw = torch.randn(means.shape, generator=noise)
+        action = means + actor.log_std.exp() * draw
+        observation, reward, terminated, truncated, infos = env.step(action.numpy())
+        steps.append((observed, action, torch.as_tensor(reward), torch.as_tensor(alive)))
+        ended = alive & (terminated | truncated)
+        if ended.any() and "score" in infos:
+            scores[ended] = infos["score"][ended]
+        alive = alive & ~ended
+    return Batch(*(torch.stack(column) for column in zip(*steps, strict=True)), scores)
+
+
+def _update(
+    actor: Actor, optimizer: torch.optim.Adam, batch: Batch, config: Config
+) -> dict[str, float]:
+    """One step up the policy gradient; returns what to log."""
+    alive = batch.alive.float()
+    togo = torch.zeros_like(batch.rewards)
+    running = torch.zeros(batch.rewards.shape[1], dtype=batch.rewards.dtype)
+    for t in range(len(togo) - 1, -1, -1):
+        running = batch.rewards[t] * alive[t] + config.discount * running
+        togo[t] = running
+    count = alive.sum(1, keepdim=True).clamp(min=1)
+    baseline = (togo * alive).sum(1, keepdim=True) / count
+    advantage = (togo - baseline) * alive
+    spread = (advantage.square().sum(1, keepdim=True) / count).sqrt()
+    advantage = (advantage / (spread + 1e-8)).float()
+
+    log_prob = actor.log_prob(batch.observations, batch.actions)
+    loss = -(log_prob * advantage).sum() / alive.sum()
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    norm = nn.utils.clip_grad_norm_(actor.parameters(), config.max_grad_norm)
+    optimizer.step()
+    return {
+        "train/policy_gradient_loss": float(loss.detach()),
+        "train/grad_norm": float(norm),
+        "train/std": float(actor.log_std.exp().mean()),
+        "train/learning_rate": optimizer.param_groups[0]["lr"],
+    }
+
+
+def _state(
+    actor: Actor, optimizer: torch.optim.Adam, noise: torch.Generator, env: VectorEnv
+) -> dict[str, Any]:
+    """All that the next batch depends on, as arrays and JSON."""
+    moments = optimizer.state_dict()["state"]
+    return {
+        "actor": {name: tensor.numpy().copy() for name, tensor in actor.state_dict().items()},
+        "adam": {
+            str(index): {name: tensor.numpy().copy() for name, tensor in state.items()}
+            for index, state in moments.items()
+        },
+        "noise": noise.get_state().numpy(),
+        "environment": env.unwrapped.get_state(),
+    }
+
+
+def _restore(
+    state: dict[str, Any],
+    actor: Actor,
+    optimizer: torch.optim.Adam,
+    noise: torch.Generator,
+    env: VectorEnv,
+) -> None:
+    actor.load_state_dict({name: torch.tensor(value) for name, value in state["actor"].items()})
+    whole = optimizer.state_dict()
+    whole["state"] = {
+        int(index): {name: torch.tensor(value) for name, value in moments.items()}
+        for index, moments in state["adam"].items()
+    }
+    optimizer.load_state_dict(whole)
+    noise.set_state(torch.tensor(state["noise"]))
+    env.unwrapped.set_state(state["environment"])

@@ -85,7 +85,7 @@ class Config:
 def train(
     env_id: str,
     out: str | Path,
-    config: Config = Config(),  # noqa: B008 (frozen)
+    config: Config = Config(),
     *,
     seed: int = 0,
     steps: int | None = None,
@@ -143,7 +143,8 @@ def train(
             _save(out, model, env_id, env_kwargs, config, rule, training)
 
         with progress_bar(f"ppo {env_id}", steps=steps, seconds=seconds, shown=progress) as show:
-            monitor = _Monitor(config, budget, save, show, trained.Progress(env_id, env_kwargs), out)
+            drawing = trained.Progress(env_id, env_kwargs)
+            monitor = _Monitor(config, budget, save, show, drawing, out)
             remaining = (steps or 2**62) - model.num_timesteps
             try:
                 if remaining > 0:
@@ -209,14 +210,19 @@ class _Monitor(BaseCallback):
         self._next_figure = 0.0
 
     def _on_training_start(self) -> None:
-        settings = {k: v if isinstance(v, (int, float)) else str(v) for k, v in asdict(self.config).items()}
-        self.logger.record("hparams", HParam(settings, {"rollout/ep_rew_mean": 0.0}), exclude="stdout")
+        settings = {
+            name: value if isinstance(value, (int, float)) else str(value)
+            for name, value in asdict(self.config).items()
+        }
+        hparams = HParam(settings, {"rollout/ep_rew_mean": 0.0})
+        self.logger.record("hparams", hparams, exclude="stdout")
 
     def _on_step(self) -> bool:
         if self.locals["dones"].any():
             infos = self.locals["infos"]
             self._scores += [info["score"] for info in infos if "score" in info]
-        return self.budget.used(self.num_timesteps) < 1.0
+        # Steps are SB3's to count: it ends after the update, not before it.
+        return self.budget.seconds is None or self.budget.elapsed < self.budget.seconds
 
     def _on_rollout_end(self) -> None:
         note = ""
@@ -232,11 +238,12 @@ class _Monitor(BaseCallback):
         self._draw()
 
     def _draw(self) -> None:
-        self._next_figure += 1.0 / FIGURES
+        self._next_figure = self.budget.used(self.num_timesteps) + 1.0 / FIGURES
         self.save()
         drawing = self.progress.figure(self.training_env.env, self.out, NAME)  # type: ignore[attr-defined]
         if drawing is not None:
-            self.logger.record("validation/curves", FigureLog(drawing, close=False), exclude="stdout")
+            curves = FigureLog(drawing, close=False)
+            self.logger.record("validation/curves", curves, exclude="stdout")
             self.logger.dump(self.num_timesteps)
 
 

@@ -23,7 +23,7 @@ from torch import nn
 from metagym.agents import trained
 from metagym.checkpoint import load_checkpoint, save_checkpoint
 from metagym.core import Agent
-from metagym.errors import InvalidArgumentError
+from metagym.errors import CheckpointError, InvalidArgumentError
 from metagym.monitoring import RunLogger, progress_bar
 from metagym.rl.networks import MLP, to_arrays
 from metagym.rl.training import Budget, make_training_env, one_thread
@@ -92,7 +92,7 @@ class Batch:
 def train(
     env_id: str,
     out: str | Path,
-    config: Config = Config(),  # noqa: B008 (frozen)
+    config: Config = Config(),
     *,
     seed: int = 0,
     steps: int | None = None,
@@ -134,12 +134,12 @@ def train(
         )  # fmt: skip
         if env.unwrapped.horizon is None:
             raise InvalidArgumentError(f"{env_id} has no horizon; REINFORCE needs whole episodes.")
-        torch.manual_seed(seed)
         space = env.single_action_space.shape
         assert space and env.single_observation_space.shape
-        actor = Actor(
-            env.single_observation_space.shape[-1], config.hidden, space[-1], config.log_std_init
-        )
+        inputs = env.single_observation_space.shape[-1]
+        with torch.random.fork_rng(devices=[]):  # torch initialises from its global generator
+            torch.manual_seed(seed)
+            actor = Actor(inputs, config.hidden, space[-1], config.log_std_init)
         optimizer = torch.optim.Adam(actor.parameters(), lr=config.learning_rate)
         noise = torch.Generator().manual_seed(seed)
         steps_done, seconds_before = 0, 0.0
@@ -150,7 +150,8 @@ def train(
             steps_done, seconds_before = (saved.config["training"][k] for k in ("steps", "seconds"))
         budget = Budget(steps, seconds)
 
-        def save() -> None:
+        def snapshot() -> tuple[Any, ...]:
+            """The checkpoint of this moment, between two batches."""
             config_json = {
                 "agent": NAME, "env_id": env_id, "env_kwargs": env_kwargs, "config": asdict(config),
                 "rule": None if rule is None else rule.config,
@@ -159,8 +160,9 @@ def train(
                     "reward": getattr(env.unwrapped, "reward", None),
                 },
             }  # fmt: skip
-            weights = {**to_arrays(actor.means, "actor"), "log_std": actor.log_std.detach().numpy()}
-            save_checkpoint(out, config_json, weights, _state(actor, optimizer, noise, env))
+            weights = to_arrays(actor.means, "actor")
+            weights["log_std"] = actor.log_std.detach().numpy().copy()
+            return config_json, weights, _state(actor, optimizer, noise, env)
 
         drawing = trained.Progress(env_id, env_kwargs)
         label = f"reinforce {env_id}"
@@ -170,6 +172,8 @@ def train(
         ):
             log.hyperparameters(asdict(config))
             next_figure = budget.used(steps_done)
+            # Ctrl-C falls anywhere in a batch; what it saves is the end of the last whole one.
+            latest = snapshot()
             try:
                 while (used := budget.used(steps_done)) < 1.0:
                     start = time.perf_counter()
@@ -177,8 +181,8 @@ def train(
                     for group in optimizer.param_groups:
                         group["lr"] = config.learning_rate * max(0.02, 1.0 - used)
                     numbers = _update(actor, optimizer, batch, config)
-                    # From here to the save nothing may be half done when Ctrl-C comes.
                     steps_done += int(batch.alive.sum())
+                    latest = snapshot()
                     lengths = batch.alive.sum(0).numpy()
                     returns = (batch.rewards * batch.alive).sum(0).numpy()
                     log.rollout(returns, lengths, steps_done, score_mean=batch.scores)
@@ -187,12 +191,12 @@ def train(
                     show(steps_done, f"score {batch.scores.mean():.2f}")
                     if used >= next_figure:
                         next_figure += 1.0 / FIGURES
-                        save()
+                        save_checkpoint(out, *latest)
                         figure = drawing.figure(env, out, NAME)
                         if figure is not None:
                             log.figure("validation/curves", figure, steps_done)
             finally:
-                save()
+                save_checkpoint(out, *latest)
                 env.close()
     return out
 
@@ -276,7 +280,10 @@ def _restore(
     noise: torch.Generator,
     env: VectorEnv,
 ) -> None:
-    actor.load_state_dict({name: torch.tensor(value) for name, value in state["actor"].items()})
+    try:
+        actor.load_state_dict({name: torch.tensor(value) for name, value in state["actor"].items()})
+    except RuntimeError as error:
+        raise CheckpointError(f"Resume with the config of training: {error}.") from None
     whole = optimizer.state_dict()
     whole["state"] = {
         int(index): {name: torch.tensor(value) for name, value in moments.items()}

@@ -9,7 +9,7 @@ from typing import Any
 
 
 class MetagymError(Exception):
-    """Base of every error that metagym raises on purpose; the command line prints it in one line."""
+    """Base of every error that metagym raises on purpose; the command line prints one line."""
 
 
 class InvalidArgumentError(MetagymError, ValueError):
@@ -65,7 +65,7 @@ def reject_unknown_kwargs(owner: type, unknown: dict[str, Any]) -> None:
             name
             for cls in owner.__mro__
             if "__init__" in vars(cls)
-            for name, parameter in inspect.signature(cls.__init__).parameters.items()
+            for name, parameter in inspect.signature(vars(cls)["__init__"]).parameters.items()
             if parameter.kind is not parameter.VAR_KEYWORD and name not in ("self", "args")
         }
     )

@@ -8,7 +8,7 @@ validation, info masks, checkpoints. An environment adds its dynamics in four pr
 from __future__ import annotations
 
 import copy
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import gymnasium as gym
@@ -29,7 +29,7 @@ from metagym.errors import (
 ALL = slice(None)
 
 
-class BatchedEnv(VectorEnv):
+class BatchedEnv(VectorEnv, ABC):
     """Base class of every environment: a Gymnasium vector environment whose tasks are data.
 
     A subclass calls ``super().__init__`` with its single spaces and implements
@@ -75,7 +75,7 @@ class BatchedEnv(VectorEnv):
         InvalidArgumentError: an argument has an impossible value.
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
 
     score_name: ClassVar[str] = "return"
     score_minimize: ClassVar[bool] = False
@@ -139,7 +139,7 @@ class BatchedEnv(VectorEnv):
         return {}
 
     def _end_info(self) -> dict[str, np.ndarray]:
-        """What ``info`` says when an episode ends, ``"score"`` above all: arrays [B] of all rows."""
+        """What ``info`` says at an episode's end, ``"score"`` above all: arrays [B] of all rows."""
         return {}
 
     def _render_row(self, row: int) -> np.ndarray:
@@ -162,9 +162,9 @@ class BatchedEnv(VectorEnv):
             Observations of all rows, and info with the tasks of the rows that were reset.
         """
         rows, mask = self._rows_to_reset(options or {})
-        if seed is not None and (isinstance(seed, bool) or not hasattr(seed, "__index__")):
+        if seed is not None and not _is_whole(seed):
             raise InvalidArgumentError(f"seed={seed!r} has to be one whole number or None.")
-        super().reset(seed=seed)
+        super().reset(seed=None if seed is None else int(seed))
         if seed is not None or self._task_rng is None:
             self.seed_streams()
         self._reset_rows(rows, (options or {}).get("task"))
@@ -225,6 +225,10 @@ class BatchedEnv(VectorEnv):
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Continue from ``state``, which ``get_state`` of an equal environment returned."""
+        if set(state) != set(self.get_state()):
+            raise InvalidArgumentError(
+                f"The state holds {sorted(state)}; it is not of a {type(self).__name__}."
+            )
         if len(state["_elapsed"]) != self.num_envs:
             raise InvalidArgumentError(
                 f"The state is of {len(state['_elapsed'])} environments, this batch has "
@@ -267,12 +271,12 @@ class BatchedEnv(VectorEnv):
             if truncated.any():
                 truncated &= ~terminated
         self._any_done = bool(terminated.any() or truncated.any())
-        self._terminated, self._truncated = terminated, truncated
+        self._terminated, self._truncated = terminated.copy(), truncated
         for name in list(infos):
             infos["_" + name] = np.ones(self.num_envs, dtype=bool)
         if self._any_done:
             for name, values in self._end_info().items():
-                infos[name], infos["_" + name] = values, terminated | truncated
+                infos[name], infos["_" + name] = values.copy(), terminated | truncated
         return rewards, terminated.copy(), truncated.copy(), infos
 
     def _step_with_waiting_rows(
@@ -340,7 +344,8 @@ class BatchedEnv(VectorEnv):
         if isinstance(rows, slice):
             self._task = new
             self._elapsed[:] = 0
-            self._set_flags(np.zeros(self.num_envs, dtype=bool), np.zeros(self.num_envs, dtype=bool))
+            nowhere = np.zeros(self.num_envs, dtype=bool)
+            self._set_flags(nowhere, nowhere)
         else:
             write_rows(self._task, rows, new)
             self._elapsed[rows] = 0
@@ -389,7 +394,7 @@ class BatchedEnv(VectorEnv):
         if mask.all():
             return ALL, mask.copy()
         if not self._task:
-            raise ResetNeededError("The first reset() has to reset every row: leave reset_mask out.")
+            raise ResetNeededError("The first reset() resets every row: leave reset_mask out.")
         return np.flatnonzero(mask), mask.copy()
 
     def _check_actions(self, actions: Any) -> np.ndarray:
@@ -406,11 +411,13 @@ class BatchedEnv(VectorEnv):
             )
         if given.dtype.kind not in "fiub":
             raise InvalidActionError(f"The actions have dtype {given.dtype}; numbers are needed.")
-        if isinstance(space, gym.spaces.Box):
+        # The batch of a MultiDiscrete is a Box of integers: it follows the discrete rule.
+        if isinstance(space, gym.spaces.Box) and space.dtype.kind == "f":
             if np.isnan(given).any():
                 rows = np.flatnonzero(np.isnan(given).reshape(self.num_envs, -1).any(axis=1))
                 raise InvalidActionError(f"The actions of rows {rows[:8].tolist()} contain NaN.")
-            clipped = np.maximum(given, space.low, dtype=space.dtype, casting="same_kind")
+            with np.errstate(over="ignore"):  # 1e300 is beyond float32 and is clipped as well
+                clipped = np.maximum(given, space.low, dtype=space.dtype, casting="same_kind")
             return np.minimum(clipped, space.high, out=clipped)
         if given.dtype.kind not in "iu":
             raise InvalidActionError(
@@ -422,6 +429,10 @@ class BatchedEnv(VectorEnv):
                 f"minimum {given.min()}, maximum {given.max()}."
             )
         return given.astype(space.dtype)
+
+
+def _is_whole(seed: Any) -> bool:
+    return isinstance(seed, (int, np.integer)) and not isinstance(seed, bool) and int(seed) >= 0
 
 
 def _autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:

@@ -17,7 +17,6 @@ class History:
     def __init__(self, rows: int, length: int, width: int) -> None:
         self.length = length
         self._twice = np.zeros((rows, 2, length, width), dtype=np.float32)
-        self._flat = self._twice.reshape(rows, 2 * length, width)
         self._cursor = 0
 
     def push(self, entries: np.ndarray) -> None:
@@ -32,7 +31,9 @@ class History:
 
     def window(self, rows: Any = slice(None)) -> np.ndarray:
         """A copy [rows, length, width], oldest first; zeros where there was no step yet."""
-        return self._flat[rows, self._cursor : self._cursor + self.length].copy()
+        # Reshaped here, never kept: a deep copy would make an array of its own of a kept view.
+        flat = self._twice.reshape(len(self._twice), 2 * self.length, -1)
+        return flat[rows, self._cursor : self._cursor + self.length].copy()
 
     def get_state(self) -> dict[str, Any]:
         """A copy of the entries and the place of the newest."""

@@ -13,7 +13,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from metagym.core.batch import BatchedEnv
-from metagym.errors import reject_unknown_kwargs
+from metagym.errors import InvalidActionError, InvalidArgumentError
 
 
 class SingleEnv(gym.Env):
@@ -37,9 +37,12 @@ class SingleEnv(gym.Env):
         cls.metadata = cls.batched.metadata
 
     def __init__(self, render_mode: str | None = None, **kwargs: Any) -> None:
-        reject_unknown_kwargs(
-            self.batched, {name: kwargs[name] for name in kwargs if name in _FIXED}
-        )
+        for name in ("num_envs", "autoreset_mode"):
+            if name in kwargs:
+                raise InvalidArgumentError(
+                    f"{name} is of a batch: gym.make gives one environment that never resets "
+                    f"itself. Use gym.make_vec(id, {name}={kwargs[name]!r})."
+                )
         self._batch = self.batched(
             num_envs=1, autoreset_mode=AutoresetMode.DISABLED, render_mode=render_mode, **kwargs
         )
@@ -51,7 +54,7 @@ class SingleEnv(gym.Env):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Start an episode; ``options={"task": info["task"]}`` repeats a task without batch axis."""
+        """Start an episode; ``options={"task": info["task"]}`` repeats a task of one row."""
         super().reset(seed=seed)
         # One stream of random numbers, owned by this environment and used by the batch of one.
         self._batch._np_random = self.np_random
@@ -70,9 +73,11 @@ class SingleEnv(gym.Env):
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Advance by one action; after the end of an episode it repeats the last observation."""
-        observations, rewards, terminated, truncated, infos = self._batch.step(
-            np.asarray(action)[None]
-        )
+        try:
+            actions = np.asarray(action)[None]
+        except ValueError as error:
+            raise InvalidActionError(f"The action is not one array: {error}.") from None
+        observations, rewards, terminated, truncated, infos = self._batch.step(actions)
         return (
             observations[0],
             float(rewards[0]),
@@ -103,9 +108,6 @@ class SingleEnv(gym.Env):
         if name.startswith("_"):
             raise AttributeError(name)
         return getattr(self._batch, name)
-
-
-_FIXED = ("autoreset_mode",)
 
 
 def _unbatch(infos: dict[str, Any]) -> dict[str, Any]:

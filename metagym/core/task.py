@@ -56,13 +56,32 @@ def check_task(given: Any, like: Task, num_envs: int) -> Task:
     for name, example in like.items():
         if name not in given:
             raise InvalidArgumentError(f"options['task'] lacks the array {name!r}.")
-        values = np.array(given[name], dtype=example.dtype)
+        values = _as_array(name, given[name])
         expected = (num_envs, *example.shape[1:])
         if values.shape != expected:
             raise InvalidArgumentError(
                 f"options['task'][{name!r}] has shape {values.shape}; expected {expected}."
             )
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
+        with np.errstate(over="ignore", invalid="ignore"):
+            cast = values.astype(example.dtype)
+        if cast.dtype.kind == "f" and not np.isfinite(cast).all():
             raise InvalidArgumentError(f"options['task'][{name!r}] holds a non-finite value.")
-        task[name] = values
+        if cast.dtype.kind in "iub" and not np.array_equal(cast, values):
+            raise InvalidArgumentError(
+                f"options['task'][{name!r}] holds a value that {example.dtype} cannot."
+            )
+        task[name] = cast
     return task
+
+
+def _as_array(name: str, given: Any) -> np.ndarray:
+    try:
+        values = np.array(given)
+    except ValueError as error:
+        message = f"options['task'][{name!r}] is not one array: {error}."
+        raise InvalidArgumentError(message) from None
+    if values.dtype.kind not in "fiub":
+        raise InvalidArgumentError(
+            f"options['task'][{name!r}] has dtype {values.dtype}; numbers are needed."
+        )
+    return values

@@ -16,7 +16,7 @@ def dot(a: Any, b: Any) -> np.ndarray:
     """Inner products [B] (numpy float64) of the rows of two [B, d] arrays or tensors."""
     if isinstance(a, np.ndarray):
         return np.vecdot(a, b).astype(np.float64)
-    return (a * b).sum(-1).detach().double().cpu().numpy()
+    return (a * b).sum(-1).detach().cpu().double().numpy()  # MPS has no float64
 
 
 def scale(coefficients: np.ndarray, vectors: Any) -> Any:

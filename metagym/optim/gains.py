@@ -150,7 +150,8 @@ class GainRule(UpdateRule):
         curvature, along = since * ratio(yy, pp) ** 0.5, since * ratio(py, pp)
         polyak = ratio(gg, 2 * np.abs(loss))
         largest, smallest = self._get("largest", gg), self._get("smallest", gg)
-        largest[:] = np.maximum(self.memory * largest, np.where(first, polyak, curvature))
+        newest = np.where(largest > 0, curvature, polyak)  # polyak until there is a secant
+        largest[:] = np.maximum(self.memory * largest, newest)
         known = np.where(smallest > 0, smallest, np.inf)
         smallest[:] = np.where(along > 0, np.minimum(known, along), smallest)
 

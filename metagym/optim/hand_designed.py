@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from metagym.errors import InvalidArgumentError
 from metagym.optim.arrays import dot, ratio, scale
 from metagym.optim.base import UpdateRule
 
@@ -106,6 +107,8 @@ class BarzilaiBorwein(UpdateRule):
     name = "barzilai_borwein"
 
     def __init__(self, lr: float = 0.02, variant: int = 1, growth: float | None = None) -> None:
+        if variant not in (1, 2):
+            raise InvalidArgumentError(f"variant={variant!r} has to be 1 or 2.")
         super().__init__(lr=lr, variant=variant, growth=growth)
         self.lr, self.variant, self.growth = lr, variant, growth
 
@@ -136,8 +139,7 @@ class LBFGS(UpdateRule):
         lr: the step along -H g.
         first_lr: the first step size, before there is a pair.
         memory: number of pairs.
-        max_step: steps are shortened to this many times the longest coordinate-wise move of
-            the rows' iterates; None for no bound.
+        max_step: a step of a larger Euclidean norm (in x) is shortened to it.
     """
 
     name = "lbfgs"
@@ -161,8 +163,7 @@ class LBFGS(UpdateRule):
         pairs.append(oldest)
         for i, (s, y) in enumerate(pairs):
             self.state[f"s{i}"], self.state[f"y{i}"] = s, y
-        step = self._two_loops(gradient, pairs)
-        return step
+        return self._two_loops(gradient, pairs)
 
     def _two_loops(self, gradient: Any, pairs: list[tuple[Any, Any]]) -> Any:
         q = gradient * 1
@@ -172,7 +173,6 @@ class LBFGS(UpdateRule):
             alpha = rho * dot(s, q)
             q = q - scale(alpha, y)
             weights.append((rho, alpha))
-        last_s, last_y = pairs[-1]
         gamma = np.zeros(len(q))
         for s, y in pairs:  # the newest pair that is there
             gamma = np.where(dot(s, y) > 0, ratio(dot(s, y), dot(y, y)), gamma)

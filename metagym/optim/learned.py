@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import metagym
-from metagym.checkpoint import Checkpoint, load_checkpoint
-from metagym.errors import CheckpointError, nearest
+from metagym.checkpoint import CONFIG, Checkpoint, load_checkpoint
+from metagym.errors import CheckpointError, InvalidArgumentError, nearest
 from metagym.optim.gains import GainRule
 from metagym.optim.policy import MLPPolicy
 
@@ -16,7 +16,7 @@ DEFAULT = "quadratics"
 
 def pretrained_names() -> list[str]:
     """The names of the checkpoints that ship with the package."""
-    return sorted(path.name for path in PRETRAINED.iterdir() if (path / "config.json").is_file())
+    return sorted(path.parent.name for path in PRETRAINED.glob(f"*/{CONFIG}"))
 
 
 def find_checkpoint(checkpoint: str | Path) -> Path:
@@ -32,7 +32,8 @@ def find_checkpoint(checkpoint: str | Path) -> Path:
         return PRETRAINED / str(checkpoint)
     raise CheckpointError(
         f"{str(checkpoint)!r} is neither a checkpoint folder nor one of the shipped "
-        f"{', '.join(pretrained_names())}.{nearest(str(checkpoint), pretrained_names())}"
+        f"{', '.join(pretrained_names()) or '(none)'}."
+        f"{nearest(str(checkpoint), pretrained_names())}"
     )
 
 
@@ -49,14 +50,28 @@ def load_rule(checkpoint: str | Path = DEFAULT) -> GainRule:
 
 
 def rule_of(checkpoint: Checkpoint) -> GainRule:
-    """The update rule that a loaded checkpoint describes."""
+    """The update rule that a loaded checkpoint describes.
+
+    Raises:
+        CheckpointError: it describes none, or one that this version does not know.
+    """
     arguments = checkpoint.config.get("rule")
     if not isinstance(arguments, dict):
         raise CheckpointError(
             f"{checkpoint.folder} holds a policy for {checkpoint.config['env_id']}, not an update "
             "rule; train on LearnToOptimize with the view 'problem' or 'coordinate'."
         )
-    rule = GainRule(**arguments, policy=actor_of(checkpoint))
+    policy = actor_of(checkpoint)
+    try:
+        rule = GainRule(**arguments, policy=policy)
+    except (TypeError, InvalidArgumentError) as error:
+        raise CheckpointError(f"{checkpoint.folder}: its update rule is unknown: {error}") from None
+    features = rule.feature_shape(1)[-1]
+    if policy.num_inputs != features:
+        raise CheckpointError(
+            f"{checkpoint.folder}: its policy takes {policy.num_inputs} features, the rule gives "
+            f"{features}; it was trained with another version of metagym."
+        )
     rule.config["checkpoint"] = checkpoint.folder.name
     return rule
 

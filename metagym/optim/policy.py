@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from metagym.errors import CheckpointError
@@ -25,7 +27,7 @@ class MLPPolicy:
             except KeyError as error:
                 raise CheckpointError(f"The policy's weights lack the array {error}.") from None
         shapes = [weight.shape for weight, _ in self.layers]
-        if not shapes or any(a[1] != b[0] for a, b in zip(shapes, shapes[1:], strict=False)):
+        if not shapes or any(a[1] != b[0] for a, b in pairwise(shapes)):
             raise CheckpointError(f"The policy's layers do not fit: shapes {shapes}.")
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ class RuleOptimizer(torch.optim.Optimizer):
     """Any ``UpdateRule`` as an optimiser of torch parameters.
 
     All parameters of a group form one vector, as one problem of the environments does; each
-    group runs a copy of the rule on its own gradients, all on the same loss. Vectors stay on
-    the device of the parameters; only inner products leave it.
+    group runs a copy of the rule on its own gradients, all on the same loss. A parameter without
+    a gradient counts with zeros, as in ``torch.optim.LBFGS``; a frozen one is left out. Vectors
+    stay on the device of the parameters; only inner products leave it (a coordinatewise
+    ``GainRule`` computes its features on the CPU).
 
     Args:
         params: parameters, or dicts of them with options, as for every torch optimiser.
@@ -51,7 +54,7 @@ class RuleOptimizer(torch.optim.Optimizer):
             The loss before the update.
 
         Raises:
-            InvalidArgumentError: there is no closure.
+            InvalidArgumentError: there is no closure, or it returns no loss.
         """
         if closure is None:
             raise InvalidArgumentError(
@@ -60,25 +63,31 @@ class RuleOptimizer(torch.optim.Optimizer):
             )
         with torch.enable_grad():
             loss = closure()
+        if loss is None:
+            raise InvalidArgumentError("The closure returned None; let it return the loss.")
         value = np.array([float(loss)])
         while len(self._rules) < len(self.param_groups):  # add_param_group
             self._rules.append(self._make_rule())
         for group, rule in zip(self.param_groups, self._rules, strict=True):
-            parameters = [p for p in group["params"] if p.grad is not None]
-            if parameters:
+            parameters = [p for p in group["params"] if p.requires_grad]
+            if any(p.grad is not None for p in parameters):
                 self._update(group, rule, parameters, value)
         return loss
 
     def _update(
         self, group: dict[str, Any], rule: UpdateRule, parameters: list[Any], loss: np.ndarray
     ) -> None:
-        gradient = torch.cat([p.grad.reshape(-1) for p in parameters])[None]
+        gradient = torch.cat(
+            [(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in parameters]
+        )[None]
         last = rule.state.get("last_update")
         if last is None or last.shape != gradient.shape:
             last = torch.zeros_like(gradient)
         if not (torch.isfinite(gradient).all() and np.isfinite(loss).all()):
             return  # as torch.amp does: a step that cannot be right is left out
         update = rule.update(loss, gradient, last) * group["lr"]
+        if not torch.isfinite(update).all():
+            return
         rule.state["last_update"] = update
         offset = 0
         for p in parameters:
@@ -133,4 +142,5 @@ class LearnedOptimizer(RuleOptimizer):
     def __init__(
         self, params: Iterable[Any], checkpoint: str | Path = DEFAULT, lr: float = 1.0
     ) -> None:
-        super().__init__(params, lambda: load_rule(checkpoint), lr)
+        rule = load_rule(checkpoint)
+        super().__init__(params, lambda: copy.deepcopy(rule), lr)

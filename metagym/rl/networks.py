@@ -23,9 +23,10 @@ class MLP(nn.Module):
 
     def __init__(self, sizes: Sequence[int], output_gain: float = 1.0) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
-        for i, layer in enumerate(self.layers):
-            last = i == len(self.layers) - 1
+        layers = [nn.Linear(a, b) for a, b in pairwise(sizes)]
+        self.layers = nn.ModuleList(layers)
+        for i, layer in enumerate(layers):
+            last = i == len(layers) - 1
             nn.init.orthogonal_(layer.weight, output_gain if last else 2**0.5)
             nn.init.zeros_(layer.bias)
 
@@ -38,7 +39,7 @@ class MLP(nn.Module):
 
 
 def to_arrays(module: nn.Module, prefix: str) -> dict[str, np.ndarray]:
-    """The module's tensors as arrays named ``prefix.…``; an MLP's layers are ``prefix.0.weight``."""
+    """The module's tensors as arrays named ``prefix.…``; an MLP's are ``prefix.0.weight``."""
     return {
         f"{prefix}.{name.removeprefix('layers.')}": tensor.detach().cpu().numpy().copy()
         for name, tensor in module.state_dict().items()

@@ -44,7 +44,9 @@ class SharedGaussianPolicy(ActorCriticPolicy):
         self.critic = MLP((inputs, *self.critic_hidden, 1))
         self.log_std = nn.Parameter(torch.full((outputs,), float(self.log_std_init)))
         self.optimizer = self.optimizer_class(
-            self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs
+            self.parameters(),
+            lr=lr_schedule(1),  # type: ignore[call-arg]
+            **self.optimizer_kwargs,
         )
 
     def forward(
@@ -55,19 +57,19 @@ class SharedGaussianPolicy(ActorCriticPolicy):
         log_prob = distribution.log_prob(actions)
         return actions.reshape(-1, *self.action_space.shape), self.predict_values(obs), log_prob  # type: ignore[misc]
 
-    def get_distribution(self, obs: torch.Tensor) -> Distribution:
+    def get_distribution(self, obs: Any) -> Distribution:
         means = self.actor(obs.float())
         log_std = self.log_std.expand_as(means)
         return self.action_dist.proba_distribution(means.flatten(1), log_std.flatten(1))  # type: ignore[call-arg]
 
     def evaluate_actions(
-        self, obs: torch.Tensor, actions: torch.Tensor
+        self, obs: Any, actions: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         distribution = self.get_distribution(obs)
         log_prob = distribution.log_prob(actions.flatten(1))
         return self.predict_values(obs), log_prob, distribution.entropy()
 
-    def predict_values(self, obs: torch.Tensor) -> torch.Tensor:
+    def predict_values(self, obs: Any) -> torch.Tensor:
         obs = obs.float()
         values: torch.Tensor = self.critic(obs.mean(dim=1) if obs.ndim == 3 else obs)
         return values

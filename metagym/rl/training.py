@@ -12,8 +12,8 @@ import gymnasium as gym
 import torch
 from gymnasium.vector import VectorEnv
 
-from metagym.core.optimization import OptimizationEnv
-from metagym.errors import InvalidArgumentError, check_choice
+from metagym.core.optimization import REWARDS, OptimizationEnv
+from metagym.errors import InvalidArgumentError, check_choice, check_positive
 from metagym.optim.gains import GainRule
 from metagym.wrappers import GainActions, SymlogObservations
 
@@ -45,11 +45,22 @@ def make_training_env(
         The wrapped batch, and the rule whose gains are the action (None for the raw view).
 
     Raises:
-        InvalidArgumentError: the view does not fit, or the environment's actions are discrete.
+        InvalidArgumentError: the view does not fit, there is no such reward, the environment is
+            not one of metagym's, or its actions are discrete.
     """
     check_choice("view", view, VIEWS)
+    if reward is not None:
+        check_choice("reward", reward, REWARDS)
+    for name in ("num_envs", "split", "autoreset_mode"):
+        if name in env_kwargs:
+            raise InvalidArgumentError(f"env_kwargs cannot hold {name!r}; training sets it.")
     kwargs = {"split": "train", "autoreset_mode": autoreset_mode, **env_kwargs}
-    env = gym.make_vec(env_id, num_envs, **kwargs)
+    try:
+        env = gym.make_vec(env_id, num_envs, **kwargs)
+    except TypeError as error:
+        raise InvalidArgumentError(
+            f"{env_id} cannot be trained on, only metagym's environments can: {error}."
+        ) from error
     base = env.unwrapped
     if not isinstance(base.single_action_space, gym.spaces.Box):
         raise InvalidArgumentError(
@@ -73,11 +84,22 @@ class Budget:
     Args:
         steps: environment steps of all rows together, those before a resume included.
         seconds: of this call.
+
+    Raises:
+        InvalidArgumentError: there is no limit, or one that is not positive.
     """
 
     steps: int | None
     seconds: float | None
     _start: float = field(default_factory=time.perf_counter)
+
+    def __post_init__(self) -> None:
+        if self.steps is None and self.seconds is None:
+            raise InvalidArgumentError("A training run needs a limit: steps or seconds.")
+        if self.steps is not None:
+            check_positive("steps", self.steps)
+        if self.seconds is not None and not 0.0 < self.seconds < float("inf"):
+            raise InvalidArgumentError(f"seconds={self.seconds!r} has to be positive and finite.")
 
     @property
     def elapsed(self) -> float:

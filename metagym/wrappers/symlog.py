@@ -9,6 +9,8 @@ import numpy as np
 from gymnasium.vector import VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 
+from metagym.errors import InvalidArgumentError
+
 
 def symlog(x: np.ndarray) -> np.ndarray:
     """sign(x) log(1 + |x|) (Hafner et al. 2023, DreamerV3), float32."""
@@ -16,12 +18,19 @@ def symlog(x: np.ndarray) -> np.ndarray:
 
 
 class SymlogObservations(VectorWrapper):
-    """symlog of every observation, ``final_obs`` included; no statistics, so nothing to save."""
+    """symlog of every observation, ``final_obs`` included; no statistics, so nothing to save.
+
+    Raises:
+        InvalidArgumentError: the observations are not a Box.
+    """
 
     def __init__(self, env: VectorEnv) -> None:
         super().__init__(env)
         space = env.single_observation_space
-        assert isinstance(space, gym.spaces.Box)
+        if not isinstance(space, gym.spaces.Box):
+            raise InvalidArgumentError(
+                f"SymlogObservations needs a Box of observations; got {space}."
+            )
         self.single_observation_space = gym.spaces.Box(symlog(space.low), symlog(space.high))
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
 

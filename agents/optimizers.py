@@ -41,7 +41,7 @@ GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
     "rmsprop": {"lr": _RATES, "decay": (0.9, 0.99)},
     "adam": {"lr": _RATES, "beta2": (0.99, 0.999)},
     "barzilai_borwein": {
-        "lr": (1e-3, 1e-2, 1e-1), "variant": (1, 2), "growth": (None, 2.0, 5.0, 10.0),
+        "lr": (1e-3, 1e-2, 2e-2, 1e-1), "variant": (1, 2), "growth": (None, 2.0, 5.0, 10.0),
     },
     "lbfgs": {"lr": (0.5, 1.0), "first_lr": (1e-3, 1e-2, 1e-1), "memory": (5, 10)},
 }  # fmt: skip

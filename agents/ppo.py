@@ -28,7 +28,7 @@ from metagym.optim.gains import GainRule
 from metagym.rl.networks import to_arrays
 from metagym.rl.policies import SharedGaussianPolicy
 from metagym.rl.sb3 import SB3VecEnv
-from metagym.rl.training import Budget, make_training_env, one_thread
+from metagym.rl.training import Budget, make_training_env, one_thread, training_record
 
 NAME = "ppo"
 MODEL = "model.zip"  # Stable-Baselines3's own: weights, optimiser
@@ -136,10 +136,8 @@ def train(
         model.set_logger(configure(str(out), ["tensorboard"]))
 
         def save() -> None:
-            training = {
-                "steps": model.num_timesteps, "seconds": before["seconds"] + budget.elapsed,
-                "seed": seed, "reward": getattr(env.unwrapped, "reward", None),
-            }  # fmt: skip
+            spent = before["seconds"] + budget.elapsed
+            training = training_record(env, model.num_timesteps, spent, seed)
             _save(out, model, env_id, env_kwargs, config, rule, training)
 
         with progress_bar(f"ppo {env_id}", steps=steps, seconds=seconds, shown=progress) as show:

@@ -26,7 +26,7 @@ from metagym.core import Agent
 from metagym.errors import CheckpointError, InvalidArgumentError
 from metagym.monitoring import RunLogger, progress_bar
 from metagym.rl.networks import MLP, to_arrays
-from metagym.rl.training import Budget, make_training_env, one_thread
+from metagym.rl.training import Budget, make_training_env, one_thread, training_record
 
 NAME = "reinforce"
 FIGURES = 5  # how often a run saves and draws
@@ -155,10 +155,9 @@ def train(
             config_json = {
                 "agent": NAME, "env_id": env_id, "env_kwargs": env_kwargs, "config": asdict(config),
                 "rule": None if rule is None else rule.config,
-                "training": {
-                    "steps": steps_done, "seconds": seconds_before + budget.elapsed, "seed": seed,
-                    "reward": getattr(env.unwrapped, "reward", None),
-                },
+                "training": training_record(
+                    env, steps_done, seconds_before + budget.elapsed, seed
+                ),
             }  # fmt: skip
             weights = to_arrays(actor.means, "actor")
             weights["log_std"] = actor.log_std.detach().numpy().copy()
@@ -167,7 +166,7 @@ def train(
         drawing = trained.Progress(env_id, env_kwargs)
         label = f"reinforce {env_id}"
         with (
-            RunLogger(out, resume_step=steps_done if resume else None) as log,
+            RunLogger(out, resume_step=steps_done + 1 if resume else None) as log,
             progress_bar(label, steps=steps, seconds=seconds, shown=progress) as show,
         ):
             log.hyperparameters(asdict(config))
@@ -252,7 +251,7 @@ def _update(
     return {
         "train/policy_gradient_loss": float(loss.detach()),
         "train/grad_norm": float(norm),
-        "train/std": float(actor.log_std.exp().mean()),
+        "train/std": float(actor.log_std.detach().exp().mean()),
         "train/learning_rate": optimizer.param_groups[0]["lr"],
     }
 

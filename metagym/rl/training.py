@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
 
@@ -114,6 +118,19 @@ class Budget:
         if self.seconds:
             shares.append(self.elapsed / self.seconds)
         return min(1.0, max(shares))
+
+
+def training_record(env: VectorEnv, steps: int, seconds: float, seed: int) -> dict[str, Any]:
+    """What a checkpoint says of its training: cost, seed, reward, command and versions."""
+    return {
+        "steps": steps,
+        "seconds": round(seconds, 1),
+        "seed": seed,
+        "reward": getattr(env.unwrapped, "reward", None),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
 
 
 @contextlib.contextmanager

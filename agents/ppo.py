@@ -66,10 +66,10 @@ class Config:
     step_size: Literal["curvature", "polyak"] = "curvature"
     memory: float = 1.0
     reward: str = "log_improvement"
-    steps: int = 8_000_000
+    steps: int = 40_000_000
     num_envs: int = 256
     num_steps: int = 50
-    minibatch_size: int = 3200
+    minibatch_size: int = 1600
     epochs: int = 4
     learning_rate: float = 2e-3
     discount: float = 0.97

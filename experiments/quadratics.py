@@ -73,14 +73,18 @@ def learned(config: Config) -> dict[str, Agent]:
 
 def reproduce(config: Config) -> Comparison:
     """The published settings, run here."""
-    agents = {name: HandDesigned(name, **kwargs) for name, (kwargs, _) in PUBLISHED.items() if kwargs}
+    agents = {
+        name: HandDesigned(name, **kwargs) for name, (kwargs, _) in PUBLISHED.items() if kwargs
+    }
     agents["barzilai_borwein"] = HandDesigned("barzilai_borwein", variant=1)
     comparison = compare(agents, ID, episodes=config.episodes, seed=config.seed, dtype="float64")
     print("Published settings, 100 steps")
     for result in comparison.results:
         low, high = result.interval
         target = PUBLISHED[result.agent][1]
-        print(f"  {result.agent:18} {result.mean:6.2f} [{low:.2f}, {high:.2f}]   published {target}")
+        print(
+            f"  {result.agent:18} {result.mean:6.2f} [{low:.2f}, {high:.2f}]   published {target}"
+        )
     return comparison
 
 

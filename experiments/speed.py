@@ -149,9 +149,7 @@ def table(max_envs: int) -> list[dict[str, float]]:
             {
                 "num_envs": size,
                 "steps_per_second": float(np.median([batch(size, steps) for _ in range(3)])),
-                "kernel_per_second": float(
-                    np.median([bare_kernel(size, steps) for _ in range(3)])
-                ),
+                "kernel_per_second": float(np.median([bare_kernel(size, steps) for _ in range(3)])),
                 "bytes_per_env": held / size,
             }
         )

@@ -55,7 +55,9 @@ class UpdateRule(ABC):
         """The state called ``name``; zeros of ``like``'s shape and type at the start."""
         value = self.state.get(name)
         if value is None or value.shape != like.shape:
-            value = self.state[name] = like * 0
+            numpy = isinstance(like, np.ndarray)
+            value = np.zeros_like(like) if numpy else like.new_zeros(like.shape)
+            self.state[name] = value
         return value
 
     def _count(self, loss: np.ndarray) -> np.ndarray:

@@ -65,7 +65,7 @@ class RuleOptimizer(torch.optim.Optimizer):
             loss = closure()
         if loss is None:
             raise InvalidArgumentError("The closure returned None; let it return the loss.")
-        value = np.array([float(loss)])
+        value = np.array([float(torch.as_tensor(loss).detach())])
         while len(self._rules) < len(self.param_groups):  # add_param_group
             self._rules.append(self._make_rule())
         for group, rule in zip(self.param_groups, self._rules, strict=True):
@@ -85,7 +85,8 @@ class RuleOptimizer(torch.optim.Optimizer):
             last = torch.zeros_like(gradient)
         if not (torch.isfinite(gradient).all() and np.isfinite(loss).all()):
             return  # as torch.amp does: a step that cannot be right is left out
-        update = rule.update(loss, gradient, last) * group["lr"]
+        with np.errstate(all="ignore"):  # float32 inner products overflow beyond 1e19
+            update = rule.update(loss, gradient, last) * group["lr"]
         if not torch.isfinite(update).all():
             return
         rule.state["last_update"] = update

@@ -20,7 +20,7 @@ from metagym.rl.training import Budget
 
 ENV = "LearnToOptimize-v0"
 SMALL = reinforce.Config(num_envs=4, hidden=(8,))
-KWARGS = {"dim": 2, "horizon": 5, "history": 2}
+KWARGS: dict[str, Any] = {"dim": 2, "horizon": 5, "history": 2}
 BATCH = SMALL.num_envs * 5  # environment steps of one gradient step
 
 
@@ -66,10 +66,10 @@ def test_it_learns(tmp_path: Path) -> None:
     kwargs = {"dim": 2, "horizon": 10}
     config = reinforce.Config(num_envs=128, hidden=(16,), learning_rate=0.02)
     train(tmp_path, 60 * 128 * 10, config=config, env_kwargs=kwargs)
-    run = {"split": "validation", "episodes": 512, **kwargs}
+    run: dict[str, Any] = {"split": "validation", "episodes": 512, **kwargs}
     learned = evaluate(reinforce.load(tmp_path), ENV, **run).mean
     control = evaluate(RuleAgent(GainRule()), ENV, **run).mean
-    assert learned < control - 0.5
+    assert learned < control - 1.0
     curve = [value for _, value in read_scalars(tmp_path)["rollout/ep_rew_mean"]]
     assert len(curve) == 60 and np.mean(curve[-5:]) > np.mean(curve[:5]) + 1.0
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from metagym.agents import reinforce
 from metagym.optim import GainRule, UpdateRule
 from metagym.optim.policy import MLPPolicy
 
@@ -68,3 +70,16 @@ def gain_rule(random_policy: Callable[..., MLPPolicy]) -> Callable[..., GainRule
         return GainRule(per, policy=random_policy(features), **kwargs)
 
     return make
+
+
+@pytest.fixture(scope="session", params=["problem", "coordinate"])
+def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a short REINFORCE run on 2-d quadratics, one for each kind of gains."""
+    out = tmp_path_factory.mktemp("runs") / request.param
+    config = reinforce.Config(view=request.param, num_envs=8, hidden=(8,))
+    kwargs = {"dim": 2, "horizon": 5}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reinforce.trained.Progress, "figure", lambda *_: None)
+        return reinforce.train(
+            "LearnToOptimize-v0", out, config, steps=80, env_kwargs=kwargs, progress=False
+        )

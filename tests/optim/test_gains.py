@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,18 @@ from hypothesis import strategies as st
 from metagym.errors import InvalidArgumentError
 from metagym.optim.gains import BOUND, COORDINATE_FEATURES, FEATURES, NUM_GAINS, GainRule
 
+# Losses [B], gradients and last steps [B, d], step by step.
+Seen = Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]
+
 VIEWS = ("problem", "coordinate")
 SIZES = ("curvature", "polyak")
 
 
-def histories(problems: Any, steps: int = 12, seed: int = 1) -> list[tuple[np.ndarray, ...]]:
+def histories(problems: Any, steps: int = 12, seed: int = 1) -> Seen:
     """Losses, gradients and last steps along a wandering descent."""
     rng = np.random.default_rng(seed)
-    x, last, seen = problems.start, np.zeros_like(problems.start), []
+    x, last = problems.start, np.zeros_like(problems.start)
+    seen = []
     for _ in range(steps):
         loss, gradient = problems(x)
         seen.append((loss, gradient, last))
@@ -28,7 +33,7 @@ def histories(problems: Any, steps: int = 12, seed: int = 1) -> list[tuple[np.nd
     return seen
 
 
-def play(rule: GainRule, seen: list[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, np.ndarray]:
+def play(rule: GainRule, seen: Seen) -> tuple[np.ndarray, np.ndarray]:
     """The features and the steps of ``rule`` along a history."""
     features, steps = [], []
     for entry in seen:
@@ -96,7 +101,8 @@ def test_the_policy_does_not_know_the_dimension(quadratics: Any, gain_rule: Any)
 @pytest.mark.parametrize("per", VIEWS)
 def test_features_are_what_the_shapes_say(quadratics: Any, per: str) -> None:
     problems, rule = quadratics(rows=3, dim=5), GainRule(per)
-    features = rule.observe(*problems(problems.start), np.zeros((3, 5)))
+    loss, gradient = problems(problems.start)
+    features = rule.observe(loss, gradient, np.zeros((3, 5)))
     width = len(FEATURES) + (len(COORDINATE_FEATURES) if per == "coordinate" else 0)
     lead = (3,) if per == "problem" else (3, 5)
     assert features.shape == (3, *rule.feature_shape(5)) == (*lead, width)
@@ -139,7 +145,7 @@ def test_some_features_by_hand() -> None:
 def test_curvature_along_the_last_gradient_is_that_of_the_quadratic(quadratics: Any) -> None:
     """log g'Hg'/Lg'g', which the rule gets from inner products, against the matrix itself."""
     problems, rule = quadratics(rows=4), GainRule(policy=lambda f: np.tile([0.3, -0.2], (4, 1)))
-    x, last = problems.start, np.zeros_like(problems.start)
+    x, last, previous = problems.start, *np.zeros((2, *problems.start.shape))
     feature = FEATURES.index("log g'Hg'/Lg'g'")
     for t in range(6):
         loss, gradient = problems(x)
@@ -265,7 +271,8 @@ def test_gains_beyond_the_bounds_are_clipped(quadratics: Any) -> None:
     steps = []
     for gain in (1.0, 5.0):
         rule = GainRule()
-        rule.observe(*problems(problems.start), np.ones((2, 5)))
+        loss, gradient = problems(problems.start)
+        rule.observe(loss, gradient, np.ones((2, 5)))
         steps.append(rule.combine(np.full((2, 2), gain)))
     np.testing.assert_array_equal(*steps)
 

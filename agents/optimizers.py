@@ -69,12 +69,13 @@ class RuleAgent:
         Raises:
             InvalidArgumentError: the environment's action is not a parameter update.
         """
-        if not hasattr(env.unwrapped, "action_scale"):
+        base: Any = env.unwrapped
+        if not hasattr(base, "action_scale"):
             raise InvalidArgumentError(
                 f"{self.name} is an update rule; it acts in LearnToOptimize environments, not in "
                 f"{env.spec.id if env.spec else env}."
             )
-        self._dim, self._scale = env.unwrapped.dim, env.unwrapped.action_scale
+        self._dim, self._scale = base.dim, base.action_scale
         self.rule.state.clear()
 
     def reset(self, mask: np.ndarray) -> None:

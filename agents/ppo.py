@@ -132,7 +132,7 @@ def train(
         if resume:
             if not (out / MODEL).is_file():
                 raise CheckpointError(f"{out / MODEL} is missing; training cannot resume.")
-            model.set_parameters(out / MODEL)
+            model.set_parameters(str(out / MODEL))
         model.set_logger(configure(str(out), ["tensorboard"]))
 
         def save() -> None:

@@ -132,7 +132,8 @@ def train(
             step_size=config.step_size, memory=config.memory, reward=config.reward,
             env_kwargs=env_kwargs,
         )  # fmt: skip
-        if env.unwrapped.horizon is None:
+        base: Any = env.unwrapped
+        if base.horizon is None:
             raise InvalidArgumentError(f"{env_id} has no horizon; REINFORCE needs whole episodes.")
         space = env.single_action_space.shape
         assert space and env.single_observation_space.shape
@@ -223,7 +224,8 @@ def _play(env: VectorEnv, actor: Actor, noise: torch.Generator) -> Batch:
         if ended.any() and "score" in infos:
             scores[ended] = infos["score"][ended]
         alive = alive & ~ended
-    return Batch(*(torch.stack(column) for column in zip(*steps, strict=True)), scores)
+    observations, actions, rewards, active = (torch.stack(c) for c in zip(*steps, strict=True))
+    return Batch(observations, actions, rewards, active, scores)
 
 
 def _update(
@@ -260,6 +262,7 @@ def _state(
     actor: Actor, optimizer: torch.optim.Adam, noise: torch.Generator, env: VectorEnv
 ) -> dict[str, Any]:
     """All that the next batch depends on, as arrays and JSON."""
+    base: Any = env.unwrapped
     moments = optimizer.state_dict()["state"]
     return {
         "actor": {name: tensor.numpy().copy() for name, tensor in actor.state_dict().items()},
@@ -268,7 +271,7 @@ def _state(
             for index, state in moments.items()
         },
         "noise": noise.get_state().numpy(),
-        "environment": env.unwrapped.get_state(),
+        "environment": base.get_state(),
     }
 
 
@@ -290,4 +293,5 @@ def _restore(
     }
     optimizer.load_state_dict(whole)
     noise.set_state(torch.tensor(state["noise"]))
-    env.unwrapped.set_state(state["environment"])
+    base: Any = env.unwrapped
+    base.set_state(state["environment"])

@@ -92,9 +92,7 @@ def main(config: Config) -> None:
     """Tune on the training network, compare everywhere; write results.json and curves.png."""
     agents: dict[str, Agent] = {"learned": trained.load(find_checkpoint(config.checkpoint))}
     for name in BASELINES:
-        best = tune(
-            name, ID, config.tuning_episodes, horizon=HORIZON, history=1, **PLACES["training distribution"][1]
-        )  # fmt: skip
+        best = tune(name, ID, config.tuning_episodes, horizon=HORIZON, history=1, **_net())
         agents[name] = HandDesigned(name, **best)
     comparisons: dict[str, Comparison] = {}
     for name, (split, kwargs) in PLACES.items():

@@ -224,14 +224,24 @@ def main(config: Config) -> None:
         ratio = results[name]
         low, high = ratio["range"]
         a, b = ratio["rates"]
-        print(f"{name:24} {ratio['median']:7.2f}  [{low:.2f}, {high:.2f}]  goal {goal:8}  {a:12,.0f} / {b:,.0f} steps/s")  # fmt: skip
+        print(
+            f"{name:24} {ratio['median']:7.2f}  [{low:.2f}, {high:.2f}]  goal {goal:8}"
+            f"  {a:12,.0f} / {b:,.0f} steps/s"
+        )
     results["table"] = table(config.max_envs)
     print(f"\n{'envs':>6} {'steps/s':>12} {'kernel':>12} {'ratio':>6} {'bytes/env':>10}")
     for row in results["table"]:
         rate, kernel = row["steps_per_second"], row["kernel_per_second"]
-        print(f"{row['num_envs']:6} {rate:12,.0f} {kernel:12,.0f} {rate / kernel:6.2f} {row['bytes_per_env']:10,.0f}")  # fmt: skip
+        print(
+            f"{row['num_envs']:6} {rate:12,.0f} {kernel:12,.0f} {rate / kernel:6.2f}"
+            f" {row['bytes_per_env']:10,.0f}"
+        )
     results["growth"] = growth(config.growth_steps)
-    print("\n{steps:,} steps: resident memory {before_mb:.1f} MB -> {after_mb:.1f} MB ({growth_mb:+.1f} MB)".format(**results["growth"]))  # fmt: skip
+    grown = results["growth"]
+    print(
+        f"\n{grown['steps']:,} steps: resident memory {grown['before_mb']:.1f} MB -> "
+        f"{grown['after_mb']:.1f} MB ({grown['growth_mb']:+.1f} MB)"
+    )
     config.out.mkdir(parents=True, exist_ok=True)
     (config.out / "speed.json").write_text(json.dumps(results, indent=2) + "\n")
     plot(results["table"], config.out / "speed.png")

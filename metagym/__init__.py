@@ -11,7 +11,7 @@ from pkgutil import extend_path
 
 __path__ = extend_path(__path__, __name__)
 
-from metagym.registration import register_environments  # noqa: E402
+from metagym.registration import register_environments
 
 __version__ = "0.1.0"
 

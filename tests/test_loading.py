@@ -7,9 +7,9 @@ import types
 
 import numpy as np
 import pytest
-from metagym.agents.random import RandomAgent
 
 from metagym import loading
+from metagym.agents.random import RandomAgent
 from metagym.checkpoint import save_checkpoint
 from metagym.core import Agent
 from metagym.errors import CheckpointError, InvalidArgumentError

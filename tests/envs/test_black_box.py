@@ -6,8 +6,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
-from metagym.agents.black_box import CMAES, OnePlusOneES, RandomSearch
 
+from metagym.agents.black_box import CMAES, OnePlusOneES, RandomSearch
 from metagym.core import Agent
 from metagym.errors import InvalidArgumentError, MetagymError
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from metagym.agents.random import RandomAgent
 
+from metagym.agents.random import RandomAgent
 from metagym.errors import InvalidArgumentError
 from metagym.evaluation import compare
 from metagym.evaluation.compare import figure, save_figure

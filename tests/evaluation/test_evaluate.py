@@ -5,8 +5,8 @@ from __future__ import annotations
 import gymnasium as gym
 import numpy as np
 import pytest
-from metagym.agents.random import RandomAgent
 
+from metagym.agents.random import RandomAgent
 from metagym.errors import InvalidActionError, InvalidArgumentError
 from metagym.evaluation import ResultError, evaluate
 

@@ -8,8 +8,8 @@ import subprocess
 
 import numpy as np
 import pytest
-from metagym.agents.random import RandomAgent
 
+from metagym.agents.random import RandomAgent
 from metagym.evaluation import Result, ResultError, evaluate, results
 
 

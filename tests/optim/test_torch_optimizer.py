@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -101,14 +102,22 @@ def test_the_state_goes_through_a_file(checkpoint: Path, tmp_path: Path) -> None
     assert torch.equal(flat(model.parameters()), flat(models[0].parameters()))
 
 
-def test_a_saved_state_does_not_change_afterwards(checkpoint: Path) -> None:
+def test_a_saved_state_and_the_running_one_do_not_share_memory(checkpoint: Path) -> None:
     model = network()
-    optimizer = LearnedOptimizer(model.parameters(), checkpoint)
-    optimizer.step(closure_for(model, optimizer))
-    state = optimizer.state_dict()
-    copies = {k: v.clone() for k, v in state["rules"][0]["vectors"].items()}
-    optimizer.step(closure_for(model, optimizer))
-    assert all(torch.equal(state["rules"][0]["vectors"][k], v) for k, v in copies.items())
+    for optimizer in (
+        LearnedOptimizer(model.parameters(), checkpoint),
+        RuleOptimizer(model.parameters(), Adam),
+    ):
+        optimizer.step(closure_for(model, optimizer))
+        state = optimizer.state_dict()
+        copies = copy.deepcopy(state["rules"])
+        optimizer.step(closure_for(model, optimizer))
+        optimizer.load_state_dict(state)
+        optimizer.step(closure_for(model, optimizer))
+        for kind in ("vectors", "scalars"):
+            assert copies[0][kind]
+            for name, value in copies[0][kind].items():
+                assert torch.equal(state["rules"][0][kind][name], value), name
 
 
 def test_groups_have_their_own_rule_and_rate(checkpoint: Path) -> None:

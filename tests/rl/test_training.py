@@ -34,7 +34,7 @@ def make(env_id: str = "LearnToOptimize-v0", **kwargs: Any) -> Any:
 )
 def test_views(env_id: str, view: str, wrapper: type, per: str | None) -> None:
     env, rule = make(env_id, view=view, memory=0.9)
-    assert env.num_envs == 3 and type(env) is wrapper
+    assert (type(env), env.num_envs) == (wrapper, 3)
     assert (None if rule is None else (rule.per, rule.memory)) == (per and (per, 0.9))
     assert env.unwrapped.split == "train"
     observations, _ = env.reset(seed=0)

@@ -26,10 +26,12 @@ def find_checkpoint(checkpoint: str | Path) -> Path:
         CheckpointError: it is neither.
     """
     folder = Path(checkpoint)
-    if folder.is_dir():
+    if (folder / CONFIG).is_file():
         return folder
     if str(checkpoint) in pretrained_names():
         return PRETRAINED / str(checkpoint)
+    if folder.is_dir():
+        return folder  # reading it says what is missing
     raise CheckpointError(
         f"{str(checkpoint)!r} is neither a checkpoint folder nor one of the shipped "
         f"{', '.join(pretrained_names()) or '(none)'}."

@@ -21,8 +21,9 @@ KWARGS: dict[str, Any] = {"dim": 2, "horizon": 5}
 
 
 def test_a_checkpoint_with_a_rule_is_a_rule_agent(run: Path) -> None:
-    agent: Any = trained.load(run)
-    assert type(agent) is RuleAgent and issubclass(RuleAgent, Agent)
+    agent = trained.load(run)
+    assert isinstance(agent, Agent)
+    assert isinstance(agent, RuleAgent)
     assert agent.name == "reinforce" and agent.config["checkpoint"] == run.name
     assert agent.config["training"]["steps"] == 80
     ours = evaluate(agent, "LearnToOptimize-v0", "validation", 16, **KWARGS).scores

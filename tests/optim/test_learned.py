@@ -55,6 +55,12 @@ def test_shipped_policies_are_found_by_name(
     assert load_rule("networks").config["checkpoint"] == "networks"
     with pytest.raises(CheckpointError, match="Did you mean 'quadratics'"):
         load_rule("quadratic")
+    # A folder of that name that is no checkpoint does not hide the shipped one.
+    monkeypatch.chdir(tmp_path / "notes")
+    (tmp_path / "notes" / "networks").mkdir()
+    assert load_rule("networks").config["checkpoint"] == "networks"
+    with pytest.raises(CheckpointError, match=r"has no config\.json"):
+        load_rule(tmp_path / "notes")
 
 
 def test_without_shipped_policies_the_error_says_so(

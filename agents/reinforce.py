@@ -132,15 +132,7 @@ def train(
             step_size=config.step_size, memory=config.memory, reward=config.reward,
             env_kwargs=env_kwargs,
         )  # fmt: skip
-        base: Any = env.unwrapped
-        if base.horizon is None:
-            raise InvalidArgumentError(f"{env_id} has no horizon; REINFORCE needs whole episodes.")
-        space = env.single_action_space.shape
-        assert space and env.single_observation_space.shape
-        inputs = env.single_observation_space.shape[-1]
-        with torch.random.fork_rng(devices=[]):  # torch initialises from its global generator
-            torch.manual_seed(seed)
-            actor = Actor(inputs, config.hidden, space[-1], config.log_std_init)
+        actor = _make_actor(env, config, seed)
         optimizer = torch.optim.Adam(actor.parameters(), lr=config.learning_rate)
         noise = torch.Generator().manual_seed(seed)
         steps_done, seconds_before = 0, 0.0
@@ -183,11 +175,8 @@ def train(
                     numbers = _update(actor, optimizer, batch, config)
                     steps_done += int(batch.alive.sum())
                     latest = snapshot()
-                    lengths = batch.alive.sum(0).numpy()
-                    returns = (batch.rewards * batch.alive).sum(0).numpy()
-                    log.rollout(returns, lengths, steps_done, score_mean=batch.scores)
                     numbers["train/seconds_per_update"] = time.perf_counter() - start
-                    log.scalars(numbers, steps_done)
+                    _log(log, batch, numbers, steps_done)
                     show(steps_done, f"score {batch.scores.mean():.2f}")
                     if used >= next_figure:
                         next_figure += 1.0 / FIGURES
@@ -204,6 +193,17 @@ def train(
 def load(folder: str | Path) -> Agent:
     """The agent of a checkpoint folder, deterministic."""
     return trained.load(folder, NAME)
+
+
+def _make_actor(env: VectorEnv, config: Config, seed: int) -> Actor:
+    base: Any = env.unwrapped
+    if base.horizon is None:
+        raise InvalidArgumentError(f"{env} has no horizon; REINFORCE needs whole episodes.")
+    inputs, outputs = env.single_observation_space.shape, env.single_action_space.shape
+    assert inputs and outputs
+    with torch.random.fork_rng(devices=[]):  # torch initialises from its global generator
+        torch.manual_seed(seed)
+        return Actor(inputs[-1], config.hidden, outputs[-1], config.log_std_init)
 
 
 @torch.no_grad()
@@ -256,6 +256,13 @@ def _update(
         "train/std": float(actor.log_std.detach().exp().mean()),
         "train/learning_rate": optimizer.param_groups[0]["lr"],
     }
+
+
+def _log(log: RunLogger, batch: Batch, numbers: dict[str, float], steps_done: int) -> None:
+    lengths = batch.alive.sum(0).numpy()
+    returns = (batch.rewards * batch.alive).sum(0).numpy()
+    log.rollout(returns, lengths, steps_done, score_mean=batch.scores)
+    log.scalars(numbers, steps_done)
 
 
 def _state(

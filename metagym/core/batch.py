@@ -16,9 +16,9 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from metagym.core.actions import check_actions
 from metagym.core.task import SPLITS, Task, check_task, copy_task, write_rows
 from metagym.errors import (
-    InvalidActionError,
     InvalidArgumentError,
     ResetNeededError,
     check_choice,
@@ -398,37 +398,7 @@ class BatchedEnv(VectorEnv, ABC):
         return np.flatnonzero(mask), mask.copy()
 
     def _check_actions(self, actions: Any) -> np.ndarray:
-        """The actions as a fresh array inside the action space; see the class for the rules."""
-        space = self.action_space
-        try:
-            given = np.asarray(actions)
-        except ValueError as error:
-            raise InvalidActionError(f"The actions are not one array: {error}.") from None
-        if given.shape != space.shape:
-            raise InvalidActionError(
-                f"The actions have shape {given.shape}; this environment takes {space.shape}"
-                f" ({self.num_envs} × {self.single_action_space})."
-            )
-        if given.dtype.kind not in "fiub":
-            raise InvalidActionError(f"The actions have dtype {given.dtype}; numbers are needed.")
-        # The batch of a MultiDiscrete is a Box of integers: it follows the discrete rule.
-        if isinstance(space, gym.spaces.Box) and space.dtype.kind == "f":
-            if np.isnan(given).any():
-                rows = np.flatnonzero(np.isnan(given).reshape(self.num_envs, -1).any(axis=1))
-                raise InvalidActionError(f"The actions of rows {rows[:8].tolist()} contain NaN.")
-            with np.errstate(over="ignore"):  # 1e300 is beyond float32 and is clipped as well
-                clipped = np.maximum(given, space.low, dtype=space.dtype, casting="same_kind")
-            return np.minimum(clipped, space.high, out=clipped)
-        if given.dtype.kind not in "iu":
-            raise InvalidActionError(
-                f"The actions have dtype {given.dtype}; {self.single_action_space} takes integers."
-            )
-        if not space.contains(given.astype(space.dtype)):
-            raise InvalidActionError(
-                f"The actions contain a value outside {self.single_action_space}: "
-                f"minimum {given.min()}, maximum {given.max()}."
-            )
-        return given.astype(space.dtype)
+        return check_actions(actions, self.action_space, self.single_action_space)
 
 
 def _is_whole(seed: Any) -> bool:

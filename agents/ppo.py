@@ -50,7 +50,7 @@ class Config:
         num_steps: steps of every row between two updates.
         minibatch_size: transitions of one gradient step.
         epochs: passes over the transitions.
-        learning_rate: of Adam, annealed to 2 % of it.
+        learning_rate: of Adam, annealed quadratically to 1 % of it.
         discount: γ.
         gae_lambda: λ.
         clip_range: of the probability ratio.
@@ -64,7 +64,7 @@ class Config:
 
     view: Literal["auto", "problem", "coordinate", "raw"] = "auto"
     step_size: Literal["curvature", "polyak"] = "curvature"
-    memory: float = 1.0
+    memory: float = 0.98
     reward: str = "log_improvement"
     steps: int = 40_000_000
     num_envs: int = 256
@@ -163,7 +163,7 @@ def _model(env: Any, config: Config, seed: int, budget: Budget) -> PPO:
     model: PPO
 
     def learning_rate(_: float) -> float:
-        return config.learning_rate * max(0.02, 1.0 - budget.used(model.num_timesteps))
+        return config.learning_rate * max(0.01, (1.0 - budget.used(model.num_timesteps)) ** 2)
 
     model = PPO(
         SharedGaussianPolicy,

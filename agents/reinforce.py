@@ -53,7 +53,7 @@ class Config:
 
     view: Literal["auto", "problem", "coordinate", "raw"] = "auto"
     step_size: Literal["curvature", "polyak"] = "curvature"
-    memory: float = 1.0
+    memory: float = 0.98
     reward: str = "log_improvement"
     steps: int = 30_000_000
     num_envs: int = 256
@@ -159,7 +159,7 @@ def train(
         drawing = trained.Progress(env_id, env_kwargs)
         label = f"reinforce {env_id}"
         with (
-            RunLogger(out, resume_step=steps_done + 1 if resume else None) as log,
+            RunLogger(out, resume_step=steps_done if resume else None) as log,
             progress_bar(label, steps=steps, seconds=seconds, shown=progress) as show,
         ):
             log.hyperparameters(asdict(config))

@@ -24,6 +24,7 @@ from typing import Any
 from metagym.checkpoint import CONFIG, load_checkpoint, read_config
 from metagym.core import Agent
 from metagym.errors import CheckpointError, InvalidArgumentError, nearest
+from metagym.optim.learned import PRETRAINED, pretrained_names
 
 # Modules with Config, train(...) and load(folder).
 TRAINED: dict[str, str] = {
@@ -40,7 +41,6 @@ UNTRAINED: dict[str, str] = {
 
 # A module whose AGENTS maps further names to what builds them.
 _OPTIMIZERS = "metagym.agents.optimizers"
-_PRETRAINED = Path(__file__).parent / "pretrained"
 
 
 def load_agent(text: str, env_id: str | None = None) -> Agent:
@@ -56,8 +56,8 @@ def load_agent(text: str, env_id: str | None = None) -> Agent:
     """
     if _is_checkpoint(text):
         return _load_trained(Path(text), env_id)
-    if (_PRETRAINED / text / CONFIG).is_file():
-        return _load_trained(_PRETRAINED / text, env_id)
+    if text in pretrained_names():
+        return _load_trained(PRETRAINED / text, env_id)
     target, arguments = _split_arguments(text)
     if ":" in target:
         return _build(_import(target), arguments, text)
@@ -80,8 +80,7 @@ def load_agent(text: str, env_id: str | None = None) -> Agent:
 
 def agent_names() -> list[str]:
     """All names that ``load_agent`` takes."""
-    shipped = [path.parent.name for path in sorted(_PRETRAINED.glob(f"*/{CONFIG}"))]
-    return [*UNTRAINED, *_optimizers(), *shipped]
+    return [*UNTRAINED, *_optimizers(), *pretrained_names()]
 
 
 def trainer(name: str) -> ModuleType:

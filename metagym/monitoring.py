@@ -33,7 +33,9 @@ class RunLogger:
         from torch.utils.tensorboard import SummaryWriter
 
         self.folder = Path(folder)
-        self._writer = SummaryWriter(str(folder), purge_step=resume_step)
+        self._writer = SummaryWriter(
+            str(folder), purge_step=None if resume_step is None else resume_step + 1
+        )
         self._start: tuple[float, int] | None = None
 
     def scalar(self, tag: str, value: float, step: int) -> None:

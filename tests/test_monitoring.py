@@ -29,7 +29,7 @@ def test_a_resumed_run_replaces_what_came_after_its_checkpoint(tmp_path):
     with RunLogger(tmp_path) as logger:
         for step in (1, 2, 3):
             logger.scalar("train/loss", step, step)
-    with RunLogger(tmp_path, resume_step=3) as logger:
+    with RunLogger(tmp_path, resume_step=2) as logger:
         logger.scalar("train/loss", 30.0, 3)
     assert read_scalars(tmp_path)["train/loss"] == [(1, 1.0), (2, 2.0), (3, 30.0)]
 

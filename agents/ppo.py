@@ -66,12 +66,12 @@ class Config:
     step_size: Literal["curvature", "polyak"] = "curvature"
     memory: float = 0.98
     reward: str = "log_improvement"
-    steps: int = 40_000_000
+    steps: int = 24_000_000
     num_envs: int = 256
     num_steps: int = 50
     minibatch_size: int = 1600
     epochs: int = 4
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-3
     discount: float = 0.97
     gae_lambda: float = 0.95
     clip_range: float = 0.2

@@ -34,20 +34,16 @@ class Recipe(NamedTuple):
 
 
 RECIPES: dict[str, Recipe] = {
-    # The default of LearnedOptimizer: the rule forgets old curvatures, which costs a little on
-    # quadratics and gains much where the curvature changes on the way.
+    # The default of LearnedOptimizer.
     "quadratics": Recipe(ppo, ppo.Config()),
-    # The best on quadratics: the rule remembers the largest curvature for ever.
-    "quadratics-specialist": Recipe(ppo, ppo.Config(memory=1.0)),
-    "quadratics-reinforce": Recipe(reinforce, reinforce.Config(memory=1.0)),
+    "quadratics-reinforce": Recipe(reinforce, reinforce.Config()),
     "quadratics-coordinate": Recipe(
-        ppo,
-        ppo.Config(view="coordinate", memory=1.0, num_envs=64, minibatch_size=800, steps=8_000_000),
+        ppo, ppo.Config(view="coordinate", num_envs=64, minibatch_size=800, steps=8_000_000)
     ),
     # Minibatch noise: Polyak's step size, 100 steps on one 48-48-10 network.
     "digits-net": Recipe(
         ppo,
-        ppo.Config(step_size="polyak", num_envs=64, minibatch_size=800, steps=1_500_000),
+        ppo.Config(step_size="polyak", num_envs=64, minibatch_size=800, steps=2_000_000),
         "LearnToOptimizeNet-v0",
         {"horizon": 100, "history": 1},
     ),

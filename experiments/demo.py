@@ -34,7 +34,7 @@ from metagym.optim import LearnedOptimizer
 
 BASELINES = ("adam", "momentum", "barzilai_borwein")
 LABELS = {"learned": "learned by PPO", "barzilai_borwein": "Barzilai–Borwein"}
-COLOURS = {"learned": "#0072B2", "adam": "#E69F00", "momentum": "#009E73"}
+COLOURS = {"learned": "tab:blue", "adam": "tab:orange", "momentum": "tab:green"}  # as on the left
 
 
 @dataclass(frozen=True)

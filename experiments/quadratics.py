@@ -14,8 +14,10 @@ whole, and solves it. The learned rule holds two vectors.
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from matplotlib.figure import Figure
 from metagym.agents import trained
 from metagym.agents.optimizers import HandDesigned, RuleAgent, tune
 from metagym.core import Agent
+from metagym.evaluation import evaluate
 from metagym.evaluation.compare import Comparison, compare
 from metagym.evaluation.table import print_table
 from metagym.optim import GainRule
@@ -42,6 +45,7 @@ PUBLISHED = {
     "barzilai_borwein": ({}, -3.64),
 }
 TUNED = ("adam", "momentum", "barzilai_borwein", "lbfgs")
+MEMORY = 0.98  # of the rules that PPO and REINFORCE trained
 LEARNED = ("quadratics", "quadratics-reinforce", "quadratics-coordinate")
 
 
@@ -67,8 +71,27 @@ def learned(config: Config) -> dict[str, Agent]:
     agents: dict[str, Agent] = {
         name: trained.load(find_checkpoint(name)) for name in config.checkpoints
     }
-    agents["untrained gains"] = RuleAgent(GainRule())
+    agents["untrained gains"] = RuleAgent(GainRule(memory=MEMORY))
+    agents["constant gains"] = constant_gains()
     return agents
+
+
+@cache
+def constant_gains() -> RuleAgent:
+    """The best two gains that never change, by grid search on the train split: what the rule is
+    worth without a policy that looks at its features."""
+    grid = [np.array(pair) for pair in itertools.product(np.linspace(-0.6, 0.6, 13), repeat=2)]
+    agents = [
+        RuleAgent(GainRule(memory=MEMORY, policy=lambda f, g=g: np.broadcast_to(g, (len(f), 2))))
+        for g in grid
+    ]
+    run = {"split": "train", "episodes": 512, "seed": 1_000_000, "dtype": "float64", "history": 1}
+    means = [evaluate(agent, ID, **run).mean for agent in agents]
+    best = int(np.argmin(means))
+    print(
+        f"constant gains: best of {len(grid)}: {grid[best].round(2)} -> {means[best]:.3f} (train)"
+    )
+    return agents[best]
 
 
 def reproduce(config: Config) -> Comparison:

@@ -5,4 +5,12 @@ from metagym.evaluation.compare import Comparison, compare
 from metagym.evaluation.evaluate import evaluate
 from metagym.evaluation.results import Result, ResultError
 
-__all__ = ["Comparison", "ConformanceError", "Result", "ResultError", "check_vector_env", "compare", "evaluate"]
+__all__ = [
+    "Comparison",
+    "ConformanceError",
+    "Result",
+    "ResultError",
+    "check_vector_env",
+    "compare",
+    "evaluate",
+]

@@ -10,7 +10,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# Quiet: setuptools warns of every editable install from a checkout.
+INSTALL := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 # Small arrays: more threads than one only get into each other's way.
 export OMP_NUM_THREADS ?= 1

@@ -42,7 +42,8 @@ class Config:
     Args:
         view: gains per "problem", gains per "coordinate", the "raw" action, or "auto": per problem
             where the action is a parameter update, raw elsewhere.
-        step_size: of the rule: one over the largest "curvature", or "polyak" under minibatch noise.
+        step_size: of the rule: one over the largest "curvature"; "polyak" or "rms" under minibatch
+            noise.
         memory: how long the rule remembers the largest curvature; 1 is for ever.
         reward: the reward to train on, where the environment has it.
         steps: environment steps, unless the command line says how long.
@@ -63,7 +64,7 @@ class Config:
     """
 
     view: Literal["auto", "problem", "coordinate", "raw"] = "auto"
-    step_size: Literal["curvature", "polyak"] = "curvature"
+    step_size: Literal["curvature", "polyak", "rms"] = "curvature"
     memory: float = 0.98
     reward: str = "log_improvement"
     steps: int = 24_000_000
@@ -132,7 +133,13 @@ def train(
         if resume:
             if not (out / MODEL).is_file():
                 raise CheckpointError(f"{out / MODEL} is missing; training cannot resume.")
-            model.set_parameters(str(out / MODEL))
+            try:
+                model.set_parameters(str(out / MODEL))
+            except (RuntimeError, ValueError, KeyError, OSError, EOFError) as error:
+                raise CheckpointError(
+                    f"{out / MODEL} is damaged or of another config; resume with the options of "
+                    f"training ({type(error).__name__})."
+                ) from error
         model.set_logger(configure(str(out), ["tensorboard"]))
 
         def save() -> None:
@@ -143,12 +150,17 @@ def train(
         with progress_bar(f"ppo {env_id}", steps=steps, seconds=seconds, shown=progress) as show:
             drawing = trained.Progress(env_id, env_kwargs)
             monitor = _Monitor(config, budget, save, show, drawing, out)
+            # Without a number of steps the callback ends the run.
             remaining = (steps or 2**62) - model.num_timesteps
+            # A crash leaves the last checkpoint alone.
             try:
                 if remaining > 0:
                     model.learn(remaining, callback=monitor, reset_num_timesteps=False)
-            finally:
                 save()
+            except KeyboardInterrupt:
+                save()
+                raise
+            finally:
                 model.logger.close()
                 env.close()
     return out

@@ -39,7 +39,8 @@ class Config:
     Args:
         view: gains per "problem", gains per "coordinate", the "raw" action, or "auto": per problem
             where the action is a parameter update, raw elsewhere.
-        step_size: of the rule: one over the largest "curvature", or "polyak" under minibatch noise.
+        step_size: of the rule: one over the largest "curvature"; "polyak" or "rms" under minibatch
+            noise.
         memory: how long the rule remembers the largest curvature; 1 is for ever.
         reward: the reward to train on, where the environment has it.
         steps: environment steps, unless the command line says how long.
@@ -52,7 +53,7 @@ class Config:
     """
 
     view: Literal["auto", "problem", "coordinate", "raw"] = "auto"
-    step_size: Literal["curvature", "polyak"] = "curvature"
+    step_size: Literal["curvature", "polyak", "rms"] = "curvature"
     memory: float = 0.98
     reward: str = "log_improvement"
     steps: int = 30_000_000

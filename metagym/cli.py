@@ -74,7 +74,7 @@ class TrainOptions:
     Args:
         env: id of the environment, such as LearnToOptimize-v0.
         out: folder for checkpoints and TensorBoard files; it must not exist.
-        seed: of the whole run.
+        seed: of the whole run; 0 by default, or that of the run that is resumed.
         steps: stop after so many environment steps, all rows together.
         seconds: stop after so many seconds.
         resume: go on from the checkpoint in --out.
@@ -83,7 +83,7 @@ class TrainOptions:
 
     env: Positional[str]
     out: Path
-    seed: int = 0
+    seed: int | None = None
     steps: int | None = None
     seconds: float | None = None
     resume: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -103,6 +103,10 @@ def train(agent: Positional[str], run: TrainOptions) -> None:
     raise InvalidArgumentError(f"Name the agent first: metagym train {agent} ENV --out DIR.")
 
 
+# What a resumed run cannot change.
+_FIXED = ("view", "step_size", "memory", "hidden", "critic_hidden")
+
+
 def _train(agent: str, argv: list[str]) -> None:
     from metagym.evaluation.evaluate import make_vector_env
 
@@ -116,14 +120,22 @@ def _train(agent: str, argv: list[str]) -> None:
         env_kwargs = saved["env_kwargs"]
         default = _config_from(module.Config, saved.get("config", {}))
         options, config = _parse_train(agent, default, argv)
+        for name in _FIXED:
+            if getattr(config, name, None) != getattr(default, name, None):
+                raise CheckpointError(
+                    f"{options.out} was trained with {name}={getattr(default, name)!r}; what its "
+                    "weights mean depends on it: leave it as it was."
+                )
+        seed = saved.get("training", {}).get("seed", 0) if options.seed is None else options.seed
     else:
+        seed = options.seed or 0
         refuse_existing("--out", options.out, ", or add --resume to go on from it")
         env_kwargs = _kwargs(options.env_kwargs or "{}")
         # What cannot be made fails before --out exists.
         make_vector_env(options.env, 1, "train", env_kwargs).close()
     try:
         module.train(
-            options.env, options.out, config, seed=options.seed, steps=options.steps,
+            options.env, options.out, config, seed=seed, steps=options.steps,
             seconds=options.seconds, resume=options.resume, env_kwargs=env_kwargs, progress=True,
         )  # fmt: skip
     except KeyboardInterrupt:

@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from metagym.checkpoint import CONFIG, load_checkpoint, read_config
 from metagym.core import Agent
@@ -57,7 +57,9 @@ def load_agent(text: str, env_id: str | None = None) -> Agent:
     if _is_checkpoint(text):
         return _load_trained(Path(text), env_id)
     if text in pretrained_names():
-        return _load_trained(PRETRAINED / text, env_id)
+        shipped: Any = _load_trained(PRETRAINED / text, env_id)
+        shipped.name = text
+        return cast(Agent, shipped)
     target, arguments = _split_arguments(text)
     if ":" in target:
         return _build(_import(target), arguments, text)

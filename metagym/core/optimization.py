@@ -16,7 +16,7 @@ import numpy as np
 from metagym.core.batch import ALL, BatchedEnv
 from metagym.core.history import History
 from metagym.core.task import Task
-from metagym.errors import check_choice, check_positive
+from metagym.errors import InvalidArgumentError, check_choice, check_positive
 from metagym.problems import ProblemFamily, make_problem
 from metagym.problems.checks import check_scale
 
@@ -113,6 +113,13 @@ class OptimizationEnv(BatchedEnv):
 
     def _sample_tasks(self, rng: np.random.Generator, n: int) -> Task:
         task = self.problem.sample(rng, n, self.split)
+        for name, values in task.items():
+            if getattr(values, "shape", ())[:1] != (n,):
+                raise InvalidArgumentError(
+                    f"{type(self.problem).__name__}.sample(rng, n={n}, split): {name!r} has to be "
+                    f"an array with the leading axis {n}; its shape is "
+                    f"{getattr(values, 'shape', None)}."
+                )
         task["initial"] = self._initial(task, rng)
         return {
             name: values.astype(self.dtype) if values.dtype.kind == "f" else values
@@ -134,6 +141,7 @@ class OptimizationEnv(BatchedEnv):
         self._cap(loss, observed, gradient)
         self._x[rows] = x
         self._lower[rows] = self.problem.lower(task)
+        self._check_lower(loss, self._lower[rows])
         self._loss[rows] = self._best_loss[rows] = self._initial_loss[rows] = loss
         self._diverged[rows] = False
         self._history.restart(rows, self._entry_clipped(rows, observed, gradient, np.zeros_like(x)))
@@ -169,6 +177,7 @@ class OptimizationEnv(BatchedEnv):
 
     def _end_info(self) -> dict[str, np.ndarray]:
         """The score; a diverged run counts with its loss at the cap of 1e8."""
+        self._check_lower(self._loss, self._lower)
         return {
             "score": np.log10(self._gap(self._loss)),
             "diverged": self._diverged | (self._loss > self._initial_loss),
@@ -187,6 +196,7 @@ class OptimizationEnv(BatchedEnv):
             else:
                 observed, gradient = self.problem.value_and_grad(task, x)
                 loss = observed
+        self._check_shapes(x, loss, observed, gradient)
         if self.noise > 0.0:
             assert rng is not None
             draw = rng.standard_normal((len(x), 1 + self.dim))
@@ -195,6 +205,25 @@ class OptimizationEnv(BatchedEnv):
         elif loss is observed:
             observed = loss.copy()
         return loss, observed, gradient
+
+    def _check_lower(self, loss: np.ndarray, lower: np.ndarray) -> None:
+        """A loss below its bound would count as perfect."""
+        if (loss - lower < -1e-3 * (1.0 + np.abs(lower))).any():
+            raise InvalidArgumentError(
+                f"{type(self.problem).__name__}: a loss of {loss.min():.4g} lies below its "
+                f"lower(task), {lower.max():.4g}; override lower() with a bound of f."
+            )
+
+    def _check_shapes(self, x: np.ndarray, *found: np.ndarray) -> None:
+        """A family that returned other shapes would broadcast, silently, into wrong numbers."""
+        wanted = (x.shape[:1], x.shape[:1], x.shape)
+        shapes = tuple(getattr(array, "shape", None) for array in found)
+        if shapes != wanted:
+            raise InvalidArgumentError(
+                f"{type(self.problem).__name__}: for x of shape {x.shape}, value has to return an "
+                f"array of shape {wanted[0]}, value_and_grad {wanted[1:]}; they returned "
+                f"{shapes[0]} and {shapes[1:]}."
+            )
 
     def _draw_start_seed(self) -> None:
         """Noise at the start of episodes has a generator per step, so that a row that restarts

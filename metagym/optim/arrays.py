@@ -16,6 +16,8 @@ def dot(a: Any, b: Any) -> np.ndarray:
     """Inner products [B] (numpy float64) of the rows of two [B, d] arrays or tensors."""
     if isinstance(a, np.ndarray):
         return np.vecdot(a, b).astype(np.float64)
+    if a.element_size() < 4:  # |g|^2 leaves float16 at |g| = 256
+        a, b = a.float(), b.float()
     return (a * b).sum(-1).detach().cpu().double().numpy()  # MPS has no float64
 
 

@@ -51,6 +51,9 @@ class UpdateRule(ABC):
             else:
                 self.state[name] = value[:0]
 
+    def scale_last_step(self, factor: float) -> None:  # noqa: B027
+        """Told when the step that was taken is ``factor`` times the one that ``update`` gave."""
+
     def _get(self, name: str, like: Any) -> Any:
         """The state called ``name``; zeros of ``like``'s shape and type at the start."""
         value = self.state.get(name)

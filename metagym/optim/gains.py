@@ -9,9 +9,12 @@ offers with them. The environment's action stays Δx; the rule with its trained 
 
 Write g for the gradient, p for the last step, y for the change of the gradient over it, and L
 for the largest curvature |y|/|p| met so far (at the start |g|^2 / 2f, a lower bound of it where
-f >= 0). Then Δx = -s e^α g + β p with the step size s = 1/L, or, where minibatch noise makes
-secants useless, Polyak's s = 2f / |g|^2. Features and step do not change with the scale of f (a
-factor) or of x, and those of a whole problem do not know the dimension.
+f >= 0). Then Δx = -s e^α g + β p with the step size s = 1/L. Features and step do not change with
+the scale of f (a factor) or of x, and those of a whole problem do not know the dimension.
+
+Minibatch noise makes secants useless. Two other steps are for that: Polyak's s = 2f / |g|^2, and
+the direction of RMSprop, g over the root of its mean square, coordinate by coordinate, whose
+length is in units of x.
 """
 
 from __future__ import annotations
@@ -49,7 +52,9 @@ class GainRule(UpdateRule):
     Args:
         per: ``"problem"``: two gains for all coordinates, features [B, 20]; ``"coordinate"``: two
             gains for each, features [B, d, 25], by one policy that all coordinates share.
-        step_size: what s is: ``"curvature"``, 1/L, or ``"polyak"``, 2f / |g|^2.
+        step_size: what s is: ``"curvature"``, 1/L; ``"polyak"``, 2f / |g|^2; or ``"rms"``:
+            Δx = -e^α g / sqrt(mean g^2) + β p with α = 3 a0 - 0.5, so that the learning rate is
+            in [0.03, 12]; the mean is RMSprop's (0.99), corrected at the start as Adam's.
         memory: L forgets: each step it is the larger of the newest curvature and ``memory`` times
             its last value. 1 remembers for ever; minibatch noise wants less.
         policy: gains [..., 2] for features [..., F] (float32).
@@ -65,7 +70,7 @@ class GainRule(UpdateRule):
         policy: Policy | None = None,
     ) -> None:
         check_choice("per", per, ("problem", "coordinate"))
-        check_choice("step_size", step_size, ("curvature", "polyak"))
+        check_choice("step_size", step_size, ("curvature", "polyak", "rms"))
         if not 0.0 <= memory <= 1.0:
             raise InvalidArgumentError(f"memory={memory!r} has to lie in [0, 1].")
         super().__init__(per=per, step_size=step_size, memory=memory)
@@ -94,6 +99,12 @@ class GainRule(UpdateRule):
         self.state["gradient"] = gradient * 1
         self._vectors = {"g": gradient * 1, "p": last_update * 1, "y": change}
         features = self._problem_features(loss)
+        if self.step_size == "rms":
+            square = self._get("square", gradient)
+            square *= 0.99
+            square += 0.01 * gradient**2
+            root = scale((1 - 0.99 ** self.state["count"]) ** -0.5, square**0.5)
+            self._vectors["direction"] = gradient / (root + 1e-8)
         if self.per == "coordinate":
             features = self._coordinate_features(features)
         return np.clip(features, -BOUND, BOUND).astype(np.float32)
@@ -101,13 +112,16 @@ class GainRule(UpdateRule):
     def combine(self, gains: np.ndarray) -> Any:
         """Δx [B, d] for gains in [-1, 1], at the iterate seen last."""
         gains = np.clip(gains, -1.0, 1.0).astype(np.float64)
-        inverse = self.state["largest" if self.step_size == "curvature" else "polyak"]
-        if self.per == "coordinate":
-            inverse = inverse[:, None]
-        a = ratio(np.exp(0.5 + 2.5 * gains[..., 0]), inverse)
+        if self.step_size == "rms":
+            a = np.exp(3.0 * gains[..., 0] - 0.5)
+        else:
+            inverse = self.state["largest" if self.step_size == "curvature" else "polyak"]
+            if self.per == "coordinate":
+                inverse = inverse[:, None]
+            a = ratio(np.exp(0.5 + 2.5 * gains[..., 0]), inverse)
         b = 0.5 + 0.7 * gains[..., 1]
         self.state["gains"] = gains
-        g, p = self._vectors["g"], self._vectors["p"]
+        g, p = self._vectors["direction" if self.step_size == "rms" else "g"], self._vectors["p"]
         if self.per == "problem":
             self.state["a"], self.state["b"] = a, b
             return scale(-a, g) + scale(b, p)
@@ -115,6 +129,11 @@ class GainRule(UpdateRule):
         if isinstance(g, np.ndarray):
             return b.astype(g.dtype) * p - a.astype(g.dtype) * g
         return g.new_tensor(b) * p - g.new_tensor(a) * g
+
+    def scale_last_step(self, factor: float) -> None:
+        """The features of the next step ask what the last one was made of."""
+        for name in ("a", "b"):
+            self.state[name] = self.state[name] * factor
 
     def restart(
         self, mask: np.ndarray, loss: np.ndarray, gradient: Any, last_update: Any

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -36,9 +37,8 @@ class RuleOptimizer(torch.optim.Optimizer):
     def __init__(
         self, params: Iterable[Any], make_rule: Callable[[], UpdateRule], lr: float = 1.0
     ) -> None:
-        if not 0.0 < lr < float("inf"):
-            raise InvalidArgumentError(f"lr={lr!r} has to be positive and finite.")
-        super().__init__(params, {"lr": lr})
+        self._warned = False
+        super().__init__(params, {"lr": _check_lr(lr)})
         self._make_rule = make_rule
         self._rules = [make_rule() for _ in self.param_groups]
 
@@ -51,7 +51,8 @@ class RuleOptimizer(torch.optim.Optimizer):
                 The rules read the loss, so it is required.
 
         Returns:
-            The loss before the update.
+            The loss before the update. A step whose loss, gradient or update is not finite is
+            skipped, with one warning.
 
         Raises:
             InvalidArgumentError: there is no closure, or it returns no loss.
@@ -84,16 +85,29 @@ class RuleOptimizer(torch.optim.Optimizer):
         if last is None or last.shape != gradient.shape:
             last = torch.zeros_like(gradient)
         if not (torch.isfinite(gradient).all() and np.isfinite(loss).all()):
-            return  # as torch.amp does: a step that cannot be right is left out
+            self._skip("loss or gradient")
+            return
         with np.errstate(all="ignore"):  # float32 inner products overflow beyond 1e19
             update = rule.update(loss, gradient, last) * group["lr"]
         if not torch.isfinite(update).all():
+            self._skip("update")
             return
+        rule.scale_last_step(group["lr"])
         rule.state["last_update"] = update
         offset = 0
         for p in parameters:
             p.add_(update[0, offset : offset + p.numel()].view_as(p))
             offset += p.numel()
+
+    def _skip(self, what: str) -> None:
+        if not self._warned:
+            warnings.warn(f"The {what} is not finite; such steps are skipped.", stacklevel=4)
+            self._warned = True
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """As torch's; the group's ``lr``, if it has one, multiplies its rule's step."""
+        _check_lr(param_group.get("lr", self.defaults["lr"]))
+        super().add_param_group(param_group)
 
     def state_dict(self) -> dict[str, Any]:
         """Torch's own, with the rules' states under ``"rules"``; all tensors, so that
@@ -109,7 +123,13 @@ class RuleOptimizer(torch.optim.Optimizer):
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from what ``state_dict`` returned."""
+        """Continue from what ``state_dict`` returned.
+
+        Raises:
+            InvalidArgumentError: it is the state of another kind of optimiser.
+        """
+        if "rules" not in state_dict:
+            raise InvalidArgumentError("The state has no 'rules': it is of another optimiser.")
         super().load_state_dict({k: v for k, v in state_dict.items() if k != "rules"})
         device = self.param_groups[0]["params"][0].device
         self._rules = [self._make_rule() for _ in state_dict["rules"]]
@@ -141,7 +161,18 @@ class LearnedOptimizer(RuleOptimizer):
     """
 
     def __init__(
-        self, params: Iterable[Any], checkpoint: str | Path = DEFAULT, lr: float = 1.0
+        self, params: Iterable[Any], checkpoint: str | Path = DEFAULT, *, lr: float = 1.0
     ) -> None:
+        if not isinstance(checkpoint, (str, Path)):
+            raise InvalidArgumentError(
+                f"The second argument is a checkpoint, not {checkpoint!r}; for a factor on the "
+                "learned step pass lr=..."
+            )
         rule = load_rule(checkpoint)
         super().__init__(params, lambda: copy.deepcopy(rule), lr)
+
+
+def _check_lr(lr: float) -> float:
+    if not isinstance(lr, (int, float)) or not 0.0 < lr < float("inf"):
+        raise InvalidArgumentError(f"lr={lr!r} has to be positive and finite.")
+    return float(lr)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from metagym.errors import InvalidArgumentError
 from metagym.optim.gains import BOUND, COORDINATE_FEATURES, FEATURES, NUM_GAINS, GainRule
+from metagym.optim.hand_designed import Adam
 
 # Losses [B], gradients and last steps [B, d], step by step.
 Seen = Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]
@@ -184,6 +185,16 @@ def test_polyak_steps_are_twice_the_loss_over_the_squared_gradient(quadratics: A
     for t in range(5):
         last = -size[t][:, None] * gradients[t] + 0.5 * last
         np.testing.assert_allclose(x[t + 1] - x[t], last, rtol=1e-9)
+
+
+def test_rms_steps_are_those_of_adam_without_momentum(quadratics: Any) -> None:
+    problems = quadratics(3)
+    lr = 0.5
+    gains = np.array([(np.log(lr) + 0.5) / 3, -0.5 / 0.7])  # β = 0
+    rule = GainRule(step_size="rms", policy=lambda f: np.broadcast_to(gains, (len(f), 2)))
+    twin = Adam(lr=lr, beta1=0.0, beta2=0.99)
+    for seen in histories(problems):
+        np.testing.assert_allclose(rule.update(*seen), twin.update(*seen), rtol=1e-6)
 
 
 def test_memory_lets_the_largest_curvature_fade() -> None:

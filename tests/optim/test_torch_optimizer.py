@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ import torch
 from torch import nn
 
 from metagym.errors import CheckpointError, InvalidArgumentError
-from metagym.optim import LearnedOptimizer, RuleOptimizer, load_rule
+from metagym.optim import GainRule, LearnedOptimizer, RuleOptimizer, load_rule
+from metagym.optim.gains import FEATURES
 from metagym.optim.hand_designed import SGD, Adam, Momentum
 
 
@@ -288,3 +290,73 @@ def test_it_runs_where_the_parameters_are(checkpoint: Path, tmp_path: Path) -> N
     again.load_state_dict(state)
     again.step(closure_for(models["cuda"], again))
     assert again._rules[0].state["gradient"].device.type == "cuda"
+
+
+def test_a_rate_other_than_one_leaves_the_features_right() -> None:
+    """One step with lr 0.25 is the step of a rule whose a and b are a quarter."""
+    curvature = FEATURES.index("log g'Hg'/Lg'g'")
+    hessian = torch.diag(torch.arange(1.0, 7.0, dtype=torch.float64))
+    start = torch.linspace(-1.0, 2.0, 6, dtype=torch.float64)
+    x = nn.Parameter(start.clone())
+    seen: list[float] = []
+
+    class Watched(GainRule):
+        def observe(self, *entry: Any) -> np.ndarray:
+            features = super().observe(*entry)
+            seen.append(float(features[0, curvature] * 4 + np.log(self.state["largest"][0])))
+            return features
+
+    optimizer = RuleOptimizer([x], Watched, lr=0.25)
+    gradients = []
+    for _ in range(4):
+        loss = optimizer.step(lambda: closure_of(x, hessian))
+        gradients.append(hessian @ x.detach())
+        assert loss is not None
+    # After each step the feature tells the curvature along the gradient before it.
+    g = hessian @ start
+    for told, following in zip(seen[1:], gradients, strict=False):
+        assert np.exp(told) == pytest.approx(float(g @ hessian @ g / (g @ g)), rel=1e-4)
+        g = following
+
+
+def closure_of(x: nn.Parameter, hessian: torch.Tensor) -> torch.Tensor:
+    x.grad = None
+    loss = 0.5 * x @ hessian @ x
+    loss.backward()  # type: ignore[no-untyped-call]
+    return loss
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_moves(dtype: torch.dtype) -> None:
+    x = nn.Parameter(torch.full((50,), 40.0, dtype=dtype))
+    optimizer = RuleOptimizer([x], GainRule)
+    hessian = torch.eye(50, dtype=dtype)
+    losses = [float(optimizer.step(lambda: closure_of(x, hessian)).detach()) for _ in range(30)]
+    assert losses[-1] < 0.1 * losses[0]
+
+
+def test_a_skipped_step_is_told_once() -> None:
+    x = nn.Parameter(torch.ones(2))
+
+    def closure() -> torch.Tensor:
+        x.grad = torch.full((2,), float("nan"))
+        return torch.tensor(1.0)
+
+    optimizer = RuleOptimizer([x], GainRule)
+    with pytest.warns(UserWarning, match="not finite"):
+        optimizer.step(closure)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        optimizer.step(closure)
+    assert torch.equal(x.detach(), torch.ones(2))
+
+
+def test_what_is_not_its_state_or_checkpoint_is_refused() -> None:
+    x = nn.Parameter(torch.ones(2))
+    optimizer = RuleOptimizer([x], GainRule)
+    with pytest.raises(InvalidArgumentError, match="another optimiser"):
+        optimizer.load_state_dict(torch.optim.Adam([x]).state_dict())
+    with pytest.raises(InvalidArgumentError, match="lr="):
+        LearnedOptimizer([x], 1e-3)  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgumentError, match="positive"):
+        optimizer.add_param_group({"params": [nn.Parameter(torch.ones(1))], "lr": -1.0})

@@ -126,6 +126,7 @@ def draw(long: Comparison, horizon: int) -> Figure:
     axes.axvline(horizon, color="0.4", linestyle=":", linewidth=1)
     axes.text(horizon * 1.05, 0.5, "horizon of training", fontsize=8, color="0.3")
     axes.set_xscale("symlog", linthresh=10)
+    axes.set_xlim(0, 1000)
     axes.set_title("Held-out quadratics, to ten times the horizon of training", fontsize=10)
     return drawing
 

@@ -40,7 +40,14 @@ RECIPES: dict[str, Recipe] = {
     "quadratics-coordinate": Recipe(
         ppo, ppo.Config(view="coordinate", num_envs=64, minibatch_size=800, steps=8_000_000)
     ),
-    # Minibatch noise: RMSprop's direction, 100 steps on one 48-48-10 network. What pays here are
+    # Minibatch noise: Polyak's step size, 100 steps on one 48-48-10 network.
+    "minibatch": Recipe(
+        ppo,
+        ppo.Config(step_size="polyak", num_envs=64, minibatch_size=800, steps=2_000_000),
+        "LearnToOptimizeNet-v0",
+        {"horizon": 100, "history": 1},
+    ),
+    # The same network for its own sake: RMSprop's direction. What pays here are
     # large early steps whose reward comes at the end, so returns are neither discounted nor
     # bootstrapped.
     "digits-net": Recipe(

@@ -6,6 +6,7 @@ and Ostermeier 2001) through the ``cma`` library. All are Agents that ask one qu
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from metagym.errors import InvalidArgumentError, MetagymError
 from metagym.problems.checks import check_scale
 
 
-class BlackBoxAgent:
+class BlackBoxAgent(ABC):
     """Base: reads the newest query and its value, and knows which rows have just started.
 
     A subclass implements ``_ask(queries, values, fresh) -> queries``, all rows at once.
@@ -54,9 +55,9 @@ class BlackBoxAgent:
         self._fresh[:] = False
         return np.clip(queries, -1.0, 1.0).astype(np.float32)
 
+    @abstractmethod
     def _ask(self, queries: np.ndarray, values: np.ndarray, fresh: np.ndarray) -> np.ndarray:
         """The next queries [B, d] after the last ones [B, d] had the given values [B]."""
-        raise NotImplementedError
 
 
 class RandomSearch(BlackBoxAgent):

@@ -2,7 +2,7 @@
 
     make demo
 
-1. PPO trains on random quadratics for a minute: it sees losses and gradients, never the inside
+1. PPO trains on random quadratics for 80 seconds: it sees losses and gradients, never the inside
    of the function, and is rewarded for progress.
 2. The optimiser that it became meets problems it has never seen, beside tuned hand-designed ones.
 3. The same optimiser, unchanged, trains a torch network on real images of digits.
@@ -49,7 +49,7 @@ class Config:
         iterations: of the digits training.
     """
 
-    seconds: float = 60.0
+    seconds: float = 80.0
     out: Path | None = None
     seed: int = 0
     episodes: int = 2000

@@ -56,7 +56,8 @@ class Below(Bowl):
 def test_the_right_one_runs() -> None:
     env = gym.make_vec("LearnToOptimize-v0", 3, problem=Bowl(), horizon=2)
     env.reset(seed=0)
-    env.step(env.action_space.sample())
+    *_, infos = env.step(env.action_space.sample())
+    assert (infos["loss"] >= 0).all()
 
 
 @pytest.mark.parametrize(

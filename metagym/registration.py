@@ -25,6 +25,10 @@ class Registration(NamedTuple):
 _LTO = "metagym.envs.learn_to_optimize:LearnToOptimizeEnv"
 _LRC = "metagym.envs.learning_rate_control:LearningRateControlEnv"
 _BBO = "metagym.envs.black_box_optimize:BlackBoxOptimizeEnv"
+_BANDIT = "metagym.envs.meta_bandit:MetaBanditEnv"
+_MDP = "metagym.envs.meta_tabular_mdp:MetaTabularMDPEnv"
+_MAZE = "metagym.envs.meta_maze:MetaMazeEnv"
+_NAVIGATION = "metagym.envs.meta_navigation:MetaNavigation2DEnv"
 
 
 def _softmax(dataset: str) -> dict[str, Any]:
@@ -171,6 +175,18 @@ ENVIRONMENTS: tuple[Registration, ...] = (
         _BBO,
         "minimise Styblinski and Tang's function by queries",
         _function("styblinski_tang"),
+    ),
+    Registration("MetaBandit-v0", _BANDIT, "learn to explore 5 arms in 10 pulls"),
+    *(
+        Registration(
+            f"MetaBandit-n{n}-k{k}-v0",
+            _BANDIT,
+            f"learn to explore {k} arms in {n} pulls",
+            {"n": n, "k": k},
+        )
+        for n in (10, 100, 500)
+        for k in (5, 10, 50)
+        if (n, k) != (10, 5)
     ),
 )
 

@@ -142,6 +142,9 @@ class BatchedEnv(VectorEnv, ABC):
         """What ``info`` says at an episode's end, ``"score"`` above all: arrays [B] of all rows."""
         return {}
 
+    def _check_task_values(self, task: Task) -> None:
+        """Raise InvalidArgumentError for a given task whose values cannot be."""
+
     def _render_row(self, row: int) -> np.ndarray:
         """The frame [height, width, 3] (uint8) of one row."""
         raise InvalidArgumentError(f"{type(self).__name__} has no rendering.")
@@ -338,7 +341,9 @@ class BatchedEnv(VectorEnv, ABC):
         assert self._task_rng is not None
         if given_task is not None:
             like = self._task or self._sample_tasks(np.random.default_rng(0), 1)
-            new = copy_task(check_task(given_task, like, self.num_envs), rows)
+            given = check_task(given_task, like, self.num_envs)
+            self._check_task_values(given)
+            new = copy_task(given, rows)
         else:
             new = self._sample_tasks(self._task_rng, self._count(rows))
         if isinstance(rows, slice):

@@ -35,6 +35,7 @@ def evaluate(
     *,
     num_envs: int | None = None,
     curves: bool = False,
+    group: int = 1,
     **env_kwargs: Any,
 ) -> Result:
     """Run ``agent`` for ``episodes`` episodes of ``env_id`` and say how it did.
@@ -54,6 +55,8 @@ def evaluate(
         curves: keep, per step, the mean and quantiles over episodes of
             log10(loss - lower + 1e-12), where the environment tells its loss. An episode that is
             over counts with its last loss.
+        group: so many consecutive episodes make one score, their mean, so that the Result of a
+            million short episodes stays small; ``episodes`` has to be a multiple of it.
         **env_kwargs: arguments of the environment.
 
     Raises:
@@ -65,6 +68,11 @@ def evaluate(
     rows = min(episodes, 1024) if num_envs is None else check_positive("num_envs", num_envs)
     if isinstance(seed, bool) or not hasattr(seed, "__index__") or seed < 0:
         raise InvalidArgumentError(f"seed={seed!r} has to be a whole number of at least 0.")
+    if episodes % check_positive("group", group):
+        raise InvalidArgumentError(
+            f"episodes={episodes} is no multiple of group={group}: every score is the mean of "
+            "as many episodes."
+        )
     start = time.perf_counter()
     env = make_vector_env(env_id, rows, split, env_kwargs)
     metric = (env.score_name, env.score_minimize) if isinstance(env, BatchedEnv) else _RETURN
@@ -78,10 +86,15 @@ def evaluate(
     finally:
         env.close()
     episode = _concatenate(batches, episodes)
+    if group > 1:
+        episode = {
+            name: values.reshape(-1, group, *values.shape[1:]).mean(axis=1)
+            for name, values in episode.items()
+        }
     return _result(
         agent, episode, metric,
         env_id=env_id, env_kwargs=env_kwargs, split=getattr(env, "split", None),
-        seed=int(seed), num_envs=rows, wall_time_s=time.perf_counter() - start,
+        seed=int(seed), num_envs=rows, group=group, episodes=episodes, wall_time_s=time.perf_counter() - start,
     )  # fmt: skip
 
 
@@ -156,12 +169,12 @@ def _run_batch(agent: Agent, env: VectorEnv, seed: int, curves: bool) -> dict[st
 
 
 def _note_end(end: dict[str, np.ndarray], infos: dict[str, Any], over: np.ndarray) -> None:
-    """Keep what ``infos`` says of the rows whose episode is over: one number or flag each."""
+    """Keep what ``infos`` says of the rows whose episode is over: numbers or flags, [B, ...]."""
     for name, values in infos.items():
         if name[0] == "_" or not isinstance(values, np.ndarray):
             continue
         told = over & infos.get("_" + name, over)
-        if values.shape == over.shape and values.dtype.kind in "biuf" and told.any():
+        if values.shape[:1] == over.shape and values.dtype.kind in "biuf" and told.any():
             end.setdefault(name, np.zeros_like(values))[told] = values[told]
 
 
@@ -203,7 +216,12 @@ class _Curve:
 
 
 def _result(
-    agent: Agent, episode: dict[str, np.ndarray], metric: tuple[str, bool], **known: Any
+    agent: Agent,
+    episode: dict[str, np.ndarray],
+    metric: tuple[str, bool],
+    *,
+    episodes: int,
+    **known: Any,
 ) -> Result:
     # A foreign environment may well say "score" of something else.
     scores = episode["score" if metric != _RETURN else "return"].astype(np.float64)
@@ -231,7 +249,7 @@ def _result(
         lengths=episode["length"].tolist(),
         extras={key: jsonable(episode[key]) for key in sorted(episode) if key not in own},
         curves=_summary(episode["curve"]) if "curve" in episode else None,
-        env_steps=int(episode["length"].sum()),
+        env_steps=round(float(episode["length"].mean()) * episodes),
         finished=True,
         device=f"{getattr(agent, 'device', 'cpu')}, {machine()}",
         **{**known, "env_kwargs": jsonable(known["env_kwargs"])},

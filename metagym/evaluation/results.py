@@ -85,7 +85,8 @@ class Result:
         num_envs: rows per batch.
         metric: what a score is.
         minimize: True where a smaller score is better.
-        scores: one per episode.
+        group: episodes whose mean makes one score.
+        scores: one per episode, or per group of them; so are returns, lengths and extras.
         mean, iqm: of the scores.
         interval, iqm_interval: their 95 % bootstrap intervals.
         returns, lengths: the sum of rewards and the number of steps per episode.
@@ -129,6 +130,7 @@ class Result:
     git_dirty: bool | None = field(default_factory=lambda: git_state()[1])
     versions: dict[str, str] = field(default_factory=versions)
     device: str = field(default_factory=lambda: f"cpu, {machine()}")
+    group: int = 1
     format: int = FORMAT
 
     @property
@@ -175,6 +177,7 @@ class Result:
             raise ResultError(
                 f"This result has format {values['format']}; update metagym, which reads {FORMAT}."
             )
+        values.setdefault("group", 1)  # results of before groups existed
         names = [entry.name for entry in dataclasses.fields(cls)]
         for name in values:
             if name not in names:
@@ -194,7 +197,7 @@ _TYPES: dict[type | tuple[type, ...], tuple[str, ...]] = {
     dict: ("env_kwargs", "agent_config", "extras", "versions"),
     list: ("scores", "interval", "iqm_interval", "returns", "lengths"),
     bool: ("privileged", "minimize", "finished"),
-    int: ("seed", "num_envs", "env_steps"),
+    int: ("seed", "num_envs", "group", "env_steps"),
     (int, float): ("mean", "iqm", "wall_time_s"),
     (str, type(None)): ("split", "git_commit"),
     (dict, type(None)): ("training", "curves"),

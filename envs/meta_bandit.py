@@ -155,6 +155,7 @@ class MetaBanditVectorEnv(TrialEnv):
             autoreset_mode=autoreset_mode,
             render_mode=render_mode,
         )
+        self.trial_length = self.n
         self._offsets = self._every_row * self.k
         self._best = np.zeros(self.num_envs)  # the best arm's mean
         self._score = np.zeros(self.num_envs)

@@ -30,6 +30,7 @@ from metagym.optim.learned import PRETRAINED, pretrained_names
 TRAINED: dict[str, str] = {
     "ppo": "metagym.agents.ppo",
     "reinforce": "metagym.agents.reinforce",
+    "rl2": "metagym.agents.rl2",
 }
 
 UNTRAINED: dict[str, str] = {

@@ -15,9 +15,10 @@ import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
+from torch import nn
 
 from metagym.core.optimization import REWARDS, OptimizationEnv
-from metagym.errors import InvalidArgumentError, check_choice, check_positive
+from metagym.errors import CheckpointError, InvalidArgumentError, check_choice, check_positive
 from metagym.optim.gains import GainRule
 from metagym.wrappers import GainActions, SymlogObservations
 
@@ -131,6 +132,55 @@ def training_record(env: VectorEnv, steps: int, seconds: float, seed: int) -> di
         "torch": torch.__version__,
         "numpy": np.__version__,
     }
+
+
+def get_training_state(
+    model: nn.Module, optimizer: torch.optim.Adam, generator: torch.Generator, env: VectorEnv
+) -> dict[str, Any]:
+    """All that the next iteration depends on, as arrays and JSON; it shares no memory."""
+    base: Any = env.unwrapped
+    moments = optimizer.state_dict()["state"]
+    return {
+        "model": {name: _array(tensor) for name, tensor in model.state_dict().items()},
+        "adam": {
+            str(index): {name: _array(tensor) for name, tensor in state.items()}
+            for index, state in moments.items()
+        },
+        "generator": generator.get_state().numpy().copy(),
+        "environment": base.get_state() if hasattr(base, "get_state") else None,
+    }
+
+
+def set_training_state(
+    state: dict[str, Any],
+    model: nn.Module,
+    optimizer: torch.optim.Adam,
+    generator: torch.Generator,
+    env: VectorEnv,
+) -> None:
+    """Continue from what ``get_training_state`` returned.
+
+    Raises:
+        CheckpointError: the model has other weights than the state.
+    """
+    try:
+        model.load_state_dict({name: torch.tensor(value) for name, value in state["model"].items()})
+    except RuntimeError as error:
+        raise CheckpointError(f"Resume with the config of training: {error}.") from None
+    whole = optimizer.state_dict()
+    whole["state"] = {
+        int(index): {name: torch.tensor(value) for name, value in moments.items()}
+        for index, moments in state["adam"].items()
+    }
+    optimizer.load_state_dict(whole)
+    generator.set_state(torch.tensor(state["generator"]))
+    base: Any = env.unwrapped
+    if state["environment"] is not None:
+        base.set_state(state["environment"])
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.detach().cpu().numpy().copy()
 
 
 @contextlib.contextmanager

@@ -1,0 +1,421 @@
+"""RL² (Duan et al. 2016) trained by PPO (Schulman et al. 2017), from top to bottom in one file.
+
+A recurrent policy plays whole trials on tasks it does not know. Its memory is reset between
+trials and kept within one, and it maximises the return of the trial: what its weights learn,
+slowly, is an algorithm that learns, fast, in its activations.
+
+Every iteration plays one trial in each of ``num_envs`` rows and takes a few epochs of minibatches
+of whole trials, back-propagated through all their steps. Advantages are generalised advantage
+estimates across the inner episodes of a trial.
+
+A run resumes bit for bit (on one thread): weights, Adam's moments, and the states of the
+generator and of the environment are in the checkpoint.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from gymnasium.vector import VectorEnv
+from torch import nn
+
+from metagym.checkpoint import load_checkpoint, save_checkpoint
+from metagym.core import Agent
+from metagym.errors import CheckpointError
+from metagym.evaluation.evaluate import make_vector_env
+from metagym.monitoring import RunLogger, progress_bar
+from metagym.rl.actor_critic import RecurrentActorCritic, describe_space
+from metagym.rl.gae import gae
+from metagym.rl.memory import Memory
+from metagym.rl.training import (
+    Budget,
+    get_training_state,
+    one_thread,
+    set_training_state,
+    training_record,
+)
+
+NAME = "rl2"
+
+
+@dataclass(frozen=True)
+class Config:
+    """RL² by PPO over whole trials.
+
+    Args:
+        core: what remembers: "gru", "lstm" or "snail" (causal convolutions and attention).
+        width: of the core.
+        steps: environment steps, unless the command line says how long.
+        num_envs: trials per iteration.
+        minibatch: trials per gradient step.
+        epochs: passes over an iteration's trials.
+        learning_rate: of Adam, annealed linearly to 2 % of it.
+        discount: γ within a trial.
+        lam: λ of the generalised advantage estimates.
+        entropy: coefficient of the entropy bonus, annealed linearly to 0.
+        clip: of PPO's probability ratios.
+        value_coefficient: of the value loss.
+        max_grad_norm: gradients are clipped to this norm.
+        device: "auto" is a GPU where there is one.
+    """
+
+    core: Literal["gru", "lstm", "snail"] = "gru"
+    width: int = 48
+    steps: int = 8_000_000
+    num_envs: int = 1024
+    minibatch: int = 256
+    epochs: int = 4
+    learning_rate: float = 1e-2
+    discount: float = 1.0
+    lam: float = 1.0
+    entropy: float = 0.01
+    clip: float = 0.2
+    value_coefficient: float = 0.5
+    max_grad_norm: float = 1.0
+    device: str = "auto"
+
+
+# What differs from the defaults where it has to; the numbers come from short runs on the
+# train split.
+RECIPES: dict[str, Config] = {}
+
+
+def recipe(env_id: str) -> Config:
+    """The hyperparameters that were found to work on ``env_id``; the defaults elsewhere."""
+    return RECIPES.get(env_id, Config())
+
+
+@dataclass
+class Trials:
+    """One trial of every row; a step counts where ``alive``."""
+
+    observations: torch.Tensor  # [T, B, ...]
+    actions: torch.Tensor  # [T, B] or [T, B, A]
+    log_probs: torch.Tensor  # [T, B]
+    values: np.ndarray  # [T, B]
+    rewards: np.ndarray  # [T, B]
+    alive: np.ndarray  # [T, B]
+    final_values: np.ndarray  # [B]
+    scores: np.ndarray  # [B]
+    regrets: np.ndarray | None  # [B], where the environment tells it
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Steps per trial, [B]."""
+        return self.alive.sum(axis=0)
+
+
+def train(
+    env_id: str,
+    out: str | Path,
+    config: Config | None = None,
+    *,
+    seed: int = 0,
+    steps: int | None = None,
+    seconds: float | None = None,
+    resume: bool = False,
+    env_kwargs: dict[str, Any] | None = None,
+    progress: bool = True,
+) -> Path:
+    """Train and keep checkpoints and TensorBoard logs in ``out``.
+
+    Args:
+        env_id: the environment; every episode of it is a trial.
+        out: the folder.
+        config: hyperparameters; ``recipe(env_id)`` by default.
+        seed: of weights, tasks and exploration.
+        steps: environment steps in total, those before a resume included; ``config.steps`` if
+            neither it nor ``seconds`` is given.
+        seconds: stop after so many seconds; with it the number of steps depends on the machine.
+        resume: go on from the checkpoint in ``out``; with ``steps`` to the same numbers, bit for
+            bit, as if there had been no break.
+        env_kwargs: of the environment.
+        progress: show a progress bar.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        KeyboardInterrupt: after saving.
+        CheckpointError: there is nothing to resume from.
+    """
+    out, env_kwargs = Path(out), env_kwargs or {}
+    config = recipe(env_id) if config is None else config
+    if steps is None and seconds is None:
+        steps = config.steps
+    device = torch.device(_device(config.device))
+    env = make_vector_env(env_id, config.num_envs, "train", env_kwargs)
+    policy = _make_policy(env, config, seed).to(device)
+    optimizer = torch.optim.Adam(policy.parameters(), lr=config.learning_rate, eps=1e-5)
+    generator = torch.Generator(device).manual_seed(seed)
+    steps_done, seconds_before = 0, 0.0
+    env.reset(seed=seed)
+    if resume:
+        saved = load_checkpoint(out, NAME)
+        set_training_state(saved.extra(), policy, optimizer, generator, env)
+        steps_done, seconds_before = (saved.config["training"][k] for k in ("steps", "seconds"))
+    budget = Budget(steps, seconds)
+
+    def snapshot() -> tuple[Any, ...]:
+        """The checkpoint of this moment, between two iterations."""
+        config_json = {
+            "agent": NAME, "env_id": env_id, "env_kwargs": env_kwargs, "config": asdict(config),
+            "observations": describe_space(env.single_observation_space),
+            "actions": describe_space(env.single_action_space),
+            "length": _trial_length(env),
+            "training": training_record(env, steps_done, seconds_before + budget.elapsed, seed),
+        }  # fmt: skip
+        state = get_training_state(policy, optimizer, generator, env)
+        return config_json, state["model"], state
+
+    ceiling = None
+    with (
+        RunLogger(out, resume_step=steps_done if resume else None) as log,
+        progress_bar(f"rl2 {env_id}", steps=steps, seconds=seconds, shown=progress) as show,
+    ):
+        log.hyperparameters(asdict(config))
+        # Ctrl-C falls anywhere in an iteration; what it saves is the end of the last whole one.
+        latest = snapshot()
+        try:
+            while (used := budget.used(steps_done)) < 1.0:
+                trials = play(env, policy, generator)
+                if steps_done == 0:
+                    policy.set_value_scale(_size_of_returns(trials, config.discount))
+                for group in optimizer.param_groups:
+                    group["lr"] = config.learning_rate * max(0.02, 1.0 - used)
+                entropy = config.entropy * (1.0 - used)
+                numbers = update(policy, optimizer, trials, config, entropy, generator)
+                steps_done += int(trials.alive.sum())
+                latest = snapshot()
+                _log(log, trials, numbers, ceiling, steps_done)
+                show(steps_done, f"score {trials.scores.mean():.3f}")
+        finally:
+            save_checkpoint(out, *latest)
+            env.close()
+    return out
+
+
+@torch.no_grad()
+def play(env: VectorEnv, policy: RecurrentActorCritic, generator: torch.Generator) -> Trials:
+    """One trial in every row."""
+    device = policy.value.weight.device
+    observation, _ = env.reset()
+    memory = policy.memory(env.num_envs)  # of the rows that are alive; only they cost a step
+    alive = np.ones(env.num_envs, dtype=bool)
+    final_values, scores = np.zeros(env.num_envs), np.zeros(env.num_envs)
+    returns, regrets = np.zeros(env.num_envs), None
+    discrete = policy.discrete
+    actions = np.zeros((env.num_envs, *policy.action_shape), np.int64 if discrete else np.float32)
+    values, log_probs = np.zeros(env.num_envs, np.float32), np.zeros(env.num_envs, np.float32)
+    steps: list[tuple[np.ndarray, ...]] = []
+    while True:
+        observed = observation if alive.all() else observation[alive]
+        decision = policy.act(torch.as_tensor(observed).to(device), memory, generator)
+        memory = decision.memory
+        actions[alive] = decision.actions.cpu().numpy()
+        log_probs[alive], values[alive] = decision.log_probs.cpu(), decision.values.cpu()
+        following, reward, terminated, truncated, infos = env.step(actions)
+        steps.append((observation, actions.copy(), log_probs.copy(), values.copy(), reward, alive))
+        observation = following
+        returns += reward * alive
+        if "regret" in infos:
+            regrets = np.where(alive, infos["regret"], 0.0 if regrets is None else regrets)
+        over = alive & (terminated | truncated)
+        if over.any():
+            scores[over] = infos["score"][over] if "score" in infos else returns[over]
+            if (cut := over & truncated).any():
+                stay = torch.as_tensor(cut[alive])
+                kept = {name: value[stay] for name, value in memory.items()}
+                last = torch.as_tensor(following[cut]).to(device)
+                final_values[cut] = policy.act(last, kept, None).values.cpu()
+            stay = torch.as_tensor(~over[alive])
+            memory = {name: value[stay] for name, value in memory.items()}
+            alive = alive & ~over
+            if not alive.any():
+                break
+    columns = [np.stack(column) for column in zip(*steps, strict=True)]
+    tensors = [torch.as_tensor(column).to(device) for column in columns[:3]]
+    return Trials(*tensors, *columns[3:], final_values, scores, regrets)  # type: ignore[arg-type]
+
+
+def update(
+    policy: RecurrentActorCritic,
+    optimizer: torch.optim.Adam,
+    trials: Trials,
+    config: Config,
+    entropy_coefficient: float,
+    generator: torch.Generator,
+) -> dict[str, float]:
+    """PPO's epochs over one iteration's trials; returns what to log."""
+    device = policy.value.weight.device
+    advantage = gae(
+        trials.rewards, trials.values, trials.alive, trials.final_values,
+        discount=config.discount, lam=config.lam,
+    )  # fmt: skip
+    counted = advantage[trials.alive]
+    advantages = torch.as_tensor((advantage - counted.mean()) / (counted.std() + 1e-8)).to(device)
+    targets = torch.as_tensor(advantage + trials.values).to(device) / policy.value_scale
+    alive = torch.as_tensor(trials.alive).to(device)
+    lengths = torch.as_tensor(trials.lengths)
+    ragged = bool((lengths != lengths[0]).any())
+    numbers: list[torch.Tensor] = []
+    for _ in range(config.epochs):
+        order = torch.randperm(len(lengths), generator=generator, device=device)
+        for rows in order.split(config.minibatch):
+            own_lengths = lengths[rows.cpu()] if ragged else None
+            end = int(lengths.max()) if own_lengths is None else int(own_lengths.max())
+            log_probs, entropies, values = policy.judge(
+                trials.observations[:end, rows], trials.actions[:end, rows], own_lengths
+            )
+            log_ratio = log_probs - trials.log_probs[:end, rows]
+            ratio, gains = log_ratio.exp(), advantages[:end, rows]
+            gain = torch.minimum(
+                ratio * gains, ratio.clamp(1.0 - config.clip, 1.0 + config.clip) * gains
+            )
+            error = (values - targets[:end, rows]).square()
+            mask = alive[:end, rows]
+            policy_loss, entropy, value_loss = (
+                (x * mask).sum() / mask.sum() for x in (-gain, entropies, error)
+            )
+            loss = policy_loss - entropy_coefficient * entropy
+            loss = loss + config.value_coefficient * value_loss
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            norm = nn.utils.clip_grad_norm_(policy.parameters(), config.max_grad_norm)
+            optimizer.step()
+            with torch.no_grad():
+                kl = ((ratio - 1.0 - log_ratio) * mask).sum() / mask.sum()
+                outside = (((ratio - 1.0).abs() > config.clip) & mask).sum() / mask.sum()
+                numbers.append(
+                    torch.stack([policy_loss, value_loss, entropy, kl, outside, norm]).cpu()
+                )
+    names = ("policy_gradient_loss", "value_loss", "entropy", "approx_kl", "clip_fraction",
+             "grad_norm")  # fmt: skip
+    means = torch.stack(numbers).mean(dim=0).tolist()
+    return {f"train/{name}": value for name, value in zip(names, means, strict=True)}
+
+
+class RL2Agent:
+    """A trained policy with its memory: one row of it per row of the environment.
+
+    Args:
+        folder: a checkpoint of ``train``.
+        stochastic: draw actions instead of taking the likeliest.
+        seed: of the draws.
+
+    Raises:
+        CheckpointError: the checkpoint is missing, damaged, or another agent's.
+    """
+
+    def __init__(self, folder: str | Path, *, stochastic: bool = False, seed: int = 0) -> None:
+        checkpoint = load_checkpoint(folder, NAME)
+        self.name = NAME
+        self.training = checkpoint.config["training"]
+        self.config = {**checkpoint.config["config"], "checkpoint": Path(folder).name}
+        self._made_for = {name: checkpoint.config[name] for name in ("observations", "actions")}
+        self._checkpoint = checkpoint
+        self._generator = torch.Generator().manual_seed(seed) if stochastic else None
+        self._policy: RecurrentActorCritic | None = None
+        self._memory: Memory = {}
+
+    def bind(self, env: VectorEnv) -> None:
+        """Make the policy for ``env``.
+
+        Raises:
+            CheckpointError: it was trained on other observations or actions.
+        """
+        spaces = {
+            "observations": env.single_observation_space,
+            "actions": env.single_action_space,
+        }
+        for name, space in spaces.items():
+            if describe_space(space) != self._made_for[name]:
+                raise CheckpointError(
+                    f"{self._checkpoint.folder} was trained on {name} {self._made_for[name]}, "
+                    f"this environment has {describe_space(space)}; make it with the arguments "
+                    f"of training ({self._checkpoint.config['env_id']}, "
+                    f"{self._checkpoint.config['env_kwargs']})."
+                )
+        config = self._checkpoint.config
+        self._policy = RecurrentActorCritic(
+            spaces["observations"], spaces["actions"], core=config["config"]["core"],
+            width=config["config"]["width"], length=config["length"],
+        )  # fmt: skip
+        weights = {k: torch.tensor(v) for k, v in self._checkpoint.weights.items()}
+        self._policy.load_state_dict(weights)
+
+    def reset(self, mask: np.ndarray) -> None:
+        """Forget the trials of the rows in ``mask``."""
+        assert self._policy is not None, "evaluate() calls bind(env) first"
+        fresh = self._policy.memory(len(mask))
+        rows = torch.as_tensor(mask)
+        if not self._memory or len(next(iter(self._memory.values()))) != len(mask):
+            self._memory = fresh
+            return
+        for name, value in self._memory.items():
+            value[rows] = fresh[name][rows] if value.shape == fresh[name].shape else 0
+
+    def act(self, observations: np.ndarray, action_masks: np.ndarray | None = None) -> np.ndarray:
+        """The policy's actions, by default its likeliest."""
+        assert self._policy is not None, "evaluate() calls bind(env) first"
+        with one_thread():
+            decision = self._policy.act(
+                torch.as_tensor(observations), self._memory, self._generator
+            )
+        self._memory = decision.memory
+        return decision.actions.numpy()
+
+
+def load(folder: str | Path) -> Agent:
+    """The agent of a checkpoint folder, deterministic."""
+    return RL2Agent(folder)
+
+
+# -- the inside --------------------------------------------------------------------------------
+
+
+def _device(name: str) -> str:
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return name
+
+
+def _make_policy(env: VectorEnv, config: Config, seed: int) -> RecurrentActorCritic:
+    with torch.random.fork_rng(devices=[]):  # torch initialises from its global generator
+        torch.manual_seed(seed)
+        return RecurrentActorCritic(
+            env.single_observation_space, env.single_action_space,
+            core=config.core, width=config.width, length=_trial_length(env),
+        )  # fmt: skip
+
+
+def _trial_length(env: VectorEnv) -> int:
+    """The most steps of a trial, as far as the environment tells."""
+    base: Any = env.unwrapped
+    for name in ("trial_length", "horizon"):
+        if isinstance(length := getattr(base, name, None), int):
+            return length
+    return int(getattr(env.spec, "max_episode_steps", None) or 100)
+
+
+def _size_of_returns(trials: Trials, discount: float) -> float:
+    """The root mean square of the returns that follow the steps of ``trials``."""
+    nothing = np.zeros_like(trials.values)
+    togo = gae(
+        trials.rewards, nothing, trials.alive, np.zeros(nothing.shape[1]),
+        discount=discount, lam=1.0,
+    )  # fmt: skip
+    return float(np.sqrt(np.square(togo[trials.alive]).mean())) or 1.0
+
+
+def _log(
+    log: RunLogger, trials: Trials, numbers: dict[str, float], ceiling: Any, steps_done: int
+) -> None:
+    returns = (trials.rewards * trials.alive).sum(axis=0)
+    log.rollout(returns, trials.lengths, steps_done, score_mean=trials.scores)
+    log.scalars(numbers, steps_done)

@@ -23,10 +23,17 @@ from torch import nn
 from metagym.agents import trained
 from metagym.checkpoint import load_checkpoint, save_checkpoint
 from metagym.core import Agent
-from metagym.errors import CheckpointError, InvalidArgumentError
+from metagym.errors import InvalidArgumentError
 from metagym.monitoring import RunLogger, progress_bar
 from metagym.rl.networks import MLP, to_arrays
-from metagym.rl.training import Budget, make_training_env, one_thread, training_record
+from metagym.rl.training import (
+    Budget,
+    get_training_state,
+    make_training_env,
+    one_thread,
+    set_training_state,
+    training_record,
+)
 
 NAME = "reinforce"
 FIGURES = 5  # how often a run saves and draws
@@ -140,7 +147,7 @@ def train(
         env.reset(seed=seed)
         if resume:
             saved = load_checkpoint(out, NAME)
-            _restore(saved.extra(), actor, optimizer, noise, env)
+            set_training_state(saved.extra(), actor, optimizer, noise, env)
             steps_done, seconds_before = (saved.config["training"][k] for k in ("steps", "seconds"))
         budget = Budget(steps, seconds)
 
@@ -155,7 +162,7 @@ def train(
             }  # fmt: skip
             weights = to_arrays(actor.means, "actor")
             weights["log_std"] = actor.log_std.detach().numpy().copy()
-            return config_json, weights, _state(actor, optimizer, noise, env)
+            return config_json, weights, get_training_state(actor, optimizer, noise, env)
 
         drawing = trained.Progress(env_id, env_kwargs)
         label = f"reinforce {env_id}"
@@ -264,42 +271,3 @@ def _log(log: RunLogger, batch: Batch, numbers: dict[str, float], steps_done: in
     returns = (batch.rewards * batch.alive).sum(0).numpy()
     log.rollout(returns, lengths, steps_done, score_mean=batch.scores)
     log.scalars(numbers, steps_done)
-
-
-def _state(
-    actor: Actor, optimizer: torch.optim.Adam, noise: torch.Generator, env: VectorEnv
-) -> dict[str, Any]:
-    """All that the next batch depends on, as arrays and JSON."""
-    base: Any = env.unwrapped
-    moments = optimizer.state_dict()["state"]
-    return {
-        "actor": {name: tensor.numpy().copy() for name, tensor in actor.state_dict().items()},
-        "adam": {
-            str(index): {name: tensor.numpy().copy() for name, tensor in state.items()}
-            for index, state in moments.items()
-        },
-        "noise": noise.get_state().numpy(),
-        "environment": base.get_state(),
-    }
-
-
-def _restore(
-    state: dict[str, Any],
-    actor: Actor,
-    optimizer: torch.optim.Adam,
-    noise: torch.Generator,
-    env: VectorEnv,
-) -> None:
-    try:
-        actor.load_state_dict({name: torch.tensor(value) for name, value in state["actor"].items()})
-    except RuntimeError as error:
-        raise CheckpointError(f"Resume with the config of training: {error}.") from None
-    whole = optimizer.state_dict()
-    whole["state"] = {
-        int(index): {name: torch.tensor(value) for name, value in moments.items()}
-        for index, moments in state["adam"].items()
-    }
-    optimizer.load_state_dict(whole)
-    noise.set_state(torch.tensor(state["noise"]))
-    base: Any = env.unwrapped
-    base.set_state(state["environment"])

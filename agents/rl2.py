@@ -14,7 +14,6 @@ generator and of the environment are in the checkpoint.
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -238,9 +237,15 @@ def play(env: VectorEnv, policy: RecurrentActorCritic, generator: torch.Generato
             alive = alive & ~over
             if not alive.any():
                 break
-    columns = [np.stack(column) for column in zip(*steps, strict=True)]
-    tensors = [torch.as_tensor(column).to(device) for column in columns[:3]]
-    return Trials(*tensors, *columns[3:], final_values, scores, regrets)  # type: ignore[arg-type]
+    parts = [np.stack(column) for column in zip(*steps, strict=True)]
+    return Trials(
+        observations=torch.as_tensor(parts[0]).to(device),
+        actions=torch.as_tensor(parts[1]).to(device),
+        log_probs=torch.as_tensor(parts[2]).to(device),
+        values=parts[3], rewards=parts[4], alive=parts[5],
+        final_values=final_values, scores=scores, regrets=regrets,
+    )  # fmt: skip
+
 
 
 def update(

@@ -93,7 +93,7 @@ class TrainOptions:
 def train(agent: Positional[str], run: TrainOptions) -> None:
     """Train an agent: metagym train AGENT ENV --out DIR.
 
-    Agents: ppo, reinforce. What can be set of one: metagym train AGENT --help.
+    Agents: ppo, reinforce, rl2. What can be set of one: metagym train AGENT --help.
     Ctrl-C saves; --resume goes on.
 
     Args:
@@ -104,7 +104,7 @@ def train(agent: Positional[str], run: TrainOptions) -> None:
 
 
 # What a resumed run cannot change.
-_FIXED = ("view", "step_size", "memory", "hidden", "critic_hidden")
+_FIXED = ("view", "step_size", "memory", "hidden", "critic_hidden", "core", "width")
 
 
 def _train(agent: str, argv: list[str]) -> None:
@@ -112,6 +112,8 @@ def _train(agent: str, argv: list[str]) -> None:
 
     module = trainer(agent)
     options, config = _parse_train(agent, module.Config(), argv)
+    if hasattr(module, "recipe"):  # whose defaults depend on the environment
+        options, config = _parse_train(agent, module.recipe(options.env), argv)
     for name, value in (("--steps", options.steps), ("--seconds", options.seconds)):
         if value is not None and not value > 0:
             raise InvalidArgumentError(f"{name} {value} has to be positive.")

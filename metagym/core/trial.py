@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -73,7 +73,7 @@ class TrialEnv(BatchedEnv):
         **kwargs: of BatchedEnv.
     """
 
-    _state_names = ("_shown",)
+    _state_names: ClassVar[tuple[str, ...]] = ("_shown",)
 
     def __init__(
         self,
@@ -139,7 +139,9 @@ class InnerEpisodesEnv(TrialEnv):
         **kwargs: of TrialEnv and BatchedEnv.
     """
 
-    _state_names = (*TrialEnv._state_names, "_episode", "_inner_returns", "_inner_lengths")
+    _state_names: ClassVar[tuple[str, ...]] = (
+        *TrialEnv._state_names, "_episode", "_inner_returns", "_inner_lengths"
+    )  # fmt: skip
 
     def __init__(self, num_envs: int, *, episodes: int, **kwargs: Any) -> None:
         self.episodes = check_positive("episodes", episodes)
@@ -206,6 +208,8 @@ def trial_space(
     final_state: bool,
 ) -> tuple[TrialLayout, gym.spaces.Box]:
     """The layout of ``[s, a, r, d, s']`` and its Box (float32)."""
+    low: np.ndarray
+    high: np.ndarray
     if isinstance(action_space, gym.spaces.Discrete):
         low, high = np.zeros(int(action_space.n)), np.ones(int(action_space.n))
     else:

@@ -80,7 +80,7 @@ def test_it_learns(tmp_path: Path) -> None:
         ("_play", 3, False, 2),  # between two batches
         ("_play", 3, True, 2),  # the episodes were played, the streams moved on
         ("_update", 3, True, 2),  # the weights moved, the step was not counted
-        ("_state", 3, True, 1),  # while the snapshot was taken
+        ("get_training_state", 3, True, 1),  # while the snapshot was taken
     ],
 )
 @pytest.mark.parametrize("noise", [0.0, 0.1])

@@ -23,18 +23,19 @@ import torch
 from gymnasium.vector import VectorEnv
 from torch import nn
 
+from metagym.agents.recurrent import RecurrentAgent
 from metagym.checkpoint import load_checkpoint, save_checkpoint
 from metagym.core import Agent
-from metagym.errors import CheckpointError
+from metagym.core.trial import TrialLayout, inner_return_curve
+from metagym.errors import InvalidArgumentError
 from metagym.evaluation.evaluate import make_vector_env
 from metagym.monitoring import RunLogger, progress_bar
+from metagym.planning import Ceiling, ceiling
 from metagym.rl.actor_critic import RecurrentActorCritic, describe_space
 from metagym.rl.gae import gae
-from metagym.rl.memory import Memory
 from metagym.rl.training import (
     Budget,
     get_training_state,
-    one_thread,
     set_training_state,
     training_record,
 )
@@ -49,6 +50,8 @@ class Config:
     Args:
         core: what remembers: "gru", "lstm" or "snail" (causal convolutions and attention).
         width: of the core.
+        interactions: let last state, action and reward multiply on their way in, and read the
+            memory by the state; see ``RecurrentActorCritic``. For trials that have states.
         steps: environment steps, unless the command line says how long.
         num_envs: trials per iteration.
         minibatch: trials per gradient step.
@@ -57,6 +60,9 @@ class Config:
         discount: γ within a trial.
         lam: λ of the generalised advantage estimates.
         entropy: coefficient of the entropy bonus, annealed linearly to 0.
+        reward: what to maximise: the rewards as "observed", or their expectations given the task
+            where the environment tells them ("expected"): the same objective without the luck of
+            the draw. Policies never see them, only the learning signal does.
         clip: of PPO's probability ratios.
         value_coefficient: of the value loss.
         max_grad_norm: gradients are clipped to this norm.
@@ -65,6 +71,7 @@ class Config:
 
     core: Literal["gru", "lstm", "snail"] = "gru"
     width: int = 48
+    interactions: bool = False
     steps: int = 8_000_000
     num_envs: int = 1024
     minibatch: int = 256
@@ -73,6 +80,7 @@ class Config:
     discount: float = 1.0
     lam: float = 1.0
     entropy: float = 0.01
+    reward: Literal["observed", "expected"] = "observed"
     clip: float = 0.2
     value_coefficient: float = 0.5
     max_grad_norm: float = 1.0
@@ -172,7 +180,8 @@ def train(
         state = get_training_state(policy, optimizer, generator, env)
         return config_json, state["model"], state
 
-    ceiling = None
+    best = ceiling(env)
+    layout = getattr(env.unwrapped, "layout", None)
     with (
         RunLogger(out, resume_step=steps_done if resume else None) as log,
         progress_bar(f"rl2 {env_id}", steps=steps, seconds=seconds, shown=progress) as show,
@@ -182,7 +191,7 @@ def train(
         latest = snapshot()
         try:
             while (used := budget.used(steps_done)) < 1.0:
-                trials = play(env, policy, generator)
+                trials = play(env, policy, generator, config.reward)
                 if steps_done == 0:
                     policy.set_value_scale(_size_of_returns(trials, config.discount))
                 for group in optimizer.param_groups:
@@ -191,8 +200,8 @@ def train(
                 numbers = update(policy, optimizer, trials, config, entropy, generator)
                 steps_done += int(trials.alive.sum())
                 latest = snapshot()
-                _log(log, trials, numbers, ceiling, steps_done)
-                show(steps_done, f"score {trials.scores.mean():.3f}")
+                _log(log, trials, numbers, layout, best, steps_done)
+                show(steps_done, f"score {trials.scores.mean():.3f}{_beside(best)}")
         finally:
             save_checkpoint(out, *latest)
             env.close()
@@ -200,7 +209,9 @@ def train(
 
 
 @torch.no_grad()
-def play(env: VectorEnv, policy: RecurrentActorCritic, generator: torch.Generator) -> Trials:
+def play(
+    env: VectorEnv, policy: RecurrentActorCritic, generator: torch.Generator, reward_kind: str
+) -> Trials:
     """One trial in every row."""
     device = policy.value.weight.device
     observation, _ = env.reset()
@@ -219,6 +230,12 @@ def play(env: VectorEnv, policy: RecurrentActorCritic, generator: torch.Generato
         actions[alive] = decision.actions.cpu().numpy()
         log_probs[alive], values[alive] = decision.log_probs.cpu(), decision.values.cpu()
         following, reward, terminated, truncated, infos = env.step(actions)
+        if reward_kind == "expected":
+            if "expected_reward" not in infos:
+                raise InvalidArgumentError(
+                    f"{env} does not tell the expected_reward; train on reward='observed'."
+                )
+            reward = infos["expected_reward"]
         steps.append((observation, actions.copy(), log_probs.copy(), values.copy(), reward, alive))
         observation = following
         returns += reward * alive
@@ -245,7 +262,6 @@ def play(env: VectorEnv, policy: RecurrentActorCritic, generator: torch.Generato
         values=parts[3], rewards=parts[4], alive=parts[5],
         final_values=final_values, scores=scores, regrets=regrets,
     )  # fmt: skip
-
 
 
 def update(
@@ -305,80 +321,9 @@ def update(
     return {f"train/{name}": value for name, value in zip(names, means, strict=True)}
 
 
-class RL2Agent:
-    """A trained policy with its memory: one row of it per row of the environment.
-
-    Args:
-        folder: a checkpoint of ``train``.
-        stochastic: draw actions instead of taking the likeliest.
-        seed: of the draws.
-
-    Raises:
-        CheckpointError: the checkpoint is missing, damaged, or another agent's.
-    """
-
-    def __init__(self, folder: str | Path, *, stochastic: bool = False, seed: int = 0) -> None:
-        checkpoint = load_checkpoint(folder, NAME)
-        self.name = NAME
-        self.training = checkpoint.config["training"]
-        self.config = {**checkpoint.config["config"], "checkpoint": Path(folder).name}
-        self._made_for = {name: checkpoint.config[name] for name in ("observations", "actions")}
-        self._checkpoint = checkpoint
-        self._generator = torch.Generator().manual_seed(seed) if stochastic else None
-        self._policy: RecurrentActorCritic | None = None
-        self._memory: Memory = {}
-
-    def bind(self, env: VectorEnv) -> None:
-        """Make the policy for ``env``.
-
-        Raises:
-            CheckpointError: it was trained on other observations or actions.
-        """
-        spaces = {
-            "observations": env.single_observation_space,
-            "actions": env.single_action_space,
-        }
-        for name, space in spaces.items():
-            if describe_space(space) != self._made_for[name]:
-                raise CheckpointError(
-                    f"{self._checkpoint.folder} was trained on {name} {self._made_for[name]}, "
-                    f"this environment has {describe_space(space)}; make it with the arguments "
-                    f"of training ({self._checkpoint.config['env_id']}, "
-                    f"{self._checkpoint.config['env_kwargs']})."
-                )
-        config = self._checkpoint.config
-        self._policy = RecurrentActorCritic(
-            spaces["observations"], spaces["actions"], core=config["config"]["core"],
-            width=config["config"]["width"], length=config["length"],
-        )  # fmt: skip
-        weights = {k: torch.tensor(v) for k, v in self._checkpoint.weights.items()}
-        self._policy.load_state_dict(weights)
-
-    def reset(self, mask: np.ndarray) -> None:
-        """Forget the trials of the rows in ``mask``."""
-        assert self._policy is not None, "evaluate() calls bind(env) first"
-        fresh = self._policy.memory(len(mask))
-        rows = torch.as_tensor(mask)
-        if not self._memory or len(next(iter(self._memory.values()))) != len(mask):
-            self._memory = fresh
-            return
-        for name, value in self._memory.items():
-            value[rows] = fresh[name][rows] if value.shape == fresh[name].shape else 0
-
-    def act(self, observations: np.ndarray, action_masks: np.ndarray | None = None) -> np.ndarray:
-        """The policy's actions, by default its likeliest."""
-        assert self._policy is not None, "evaluate() calls bind(env) first"
-        with one_thread():
-            decision = self._policy.act(
-                torch.as_tensor(observations), self._memory, self._generator
-            )
-        self._memory = decision.memory
-        return decision.actions.numpy()
-
-
 def load(folder: str | Path) -> Agent:
-    """The agent of a checkpoint folder, deterministic."""
-    return RL2Agent(folder)
+    """The agent of a checkpoint folder; it takes the likeliest actions."""
+    return RecurrentAgent(folder, NAME)
 
 
 # -- the inside --------------------------------------------------------------------------------
@@ -396,6 +341,7 @@ def _make_policy(env: VectorEnv, config: Config, seed: int) -> RecurrentActorCri
         return RecurrentActorCritic(
             env.single_observation_space, env.single_action_space,
             core=config.core, width=config.width, length=_trial_length(env),
+            layout=getattr(env.unwrapped, "layout", None) if config.interactions else None,
         )  # fmt: skip
 
 
@@ -419,8 +365,27 @@ def _size_of_returns(trials: Trials, discount: float) -> float:
 
 
 def _log(
-    log: RunLogger, trials: Trials, numbers: dict[str, float], ceiling: Any, steps_done: int
+    log: RunLogger,
+    trials: Trials,
+    numbers: dict[str, float],
+    layout: TrialLayout | None,
+    ceiling: Ceiling | None,
+    steps_done: int,
 ) -> None:
+    """SB3's charts, and those of a trial: how the return grows from its first part to its last."""
     returns = (trials.rewards * trials.alive).sum(axis=0)
     log.rollout(returns, trials.lengths, steps_done, score_mean=trials.scores)
+    if trials.regrets is not None:
+        numbers["rollout/regret"] = float(trials.regrets.mean())
+    if ceiling is not None:
+        numbers["rollout/below_ceiling"] = ceiling.value - float(trials.scores.mean())
+    if layout is not None:
+        done = layout.split(trials.observations.cpu().numpy()).done
+        curve = inner_return_curve(done, trials.rewards, trials.alive)
+        for part, value in enumerate(curve, 1):
+            numbers[f"trial/inner_return_{part:02}_of_{len(curve):02}"] = float(value)
     log.scalars(numbers, steps_done)
+
+
+def _beside(ceiling: Ceiling | None) -> str:
+    return "" if ceiling is None else f", ceiling {ceiling.value:.3f} ({ceiling.kind})"

@@ -78,7 +78,8 @@ class MetaBanditVectorEnv(TrialEnv):
 
     | key | when | meaning |
     |---|---|---|
-    | `regret` | always | n · the best arm's mean so far minus the means of the arms pulled: the expected loss to date |
+    | `regret` | every step | n · the best arm's mean so far minus the means of the arms pulled: the expected loss to date |
+    | `expected_reward` | every step | the mean of the arm just pulled |
     | `task` | reset | `means` [k] |
     | `score` | end | sum of the means of the arms pulled: the expected return, without the luck |
 
@@ -195,7 +196,10 @@ class MetaBanditVectorEnv(TrialEnv):
         if self._trace.size:
             self._trace[self._every_row, np.minimum(self._elapsed, self.n - 1)] = actions
         self._show(actions, rewards, 1.0)
-        return rewards, self._elapsed + 1 >= self.n, {"regret": self._regret.copy()}
+        return rewards, self._elapsed + 1 >= self.n, {
+            "regret": self._regret.copy(),
+            "expected_reward": means,
+        }
 
     def _end_info(self) -> dict[str, np.ndarray]:
         return {"score": self._score}

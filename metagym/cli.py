@@ -104,7 +104,7 @@ def train(agent: Positional[str], run: TrainOptions) -> None:
 
 
 # What a resumed run cannot change.
-_FIXED = ("view", "step_size", "memory", "hidden", "critic_hidden", "core", "width")
+_FIXED = ("view", "step_size", "memory", "hidden", "critic_hidden", "core", "width", "interactions")
 
 
 def _train(agent: str, argv: list[str]) -> None:

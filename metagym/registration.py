@@ -188,6 +188,21 @@ ENVIRONMENTS: tuple[Registration, ...] = (
         for k in (5, 10, 50)
         if (n, k) != (10, 5)
     ),
+    Registration("MetaTabularMDP-v0", _MDP, "learn a 10-state process in 10 episodes of 10 steps"),
+    *(
+        Registration(
+            f"MetaTabularMDP-n{n}-v0",
+            _MDP,
+            f"learn a 10-state process in {n} episodes of 10 steps",
+            {"n": n},
+        )
+        for n in (25, 50, 75, 100)
+    ),
+    Registration("MetaMaze-v0", _MAZE, "find a target twice in an unknown maze of 5x5 rooms"),
+    Registration(
+        "MetaMaze-9x9-v0", _MAZE, "find a target twice in an unknown maze of 9x9 rooms", {"size": 9}
+    ),
+    Registration("MetaNavigation2D-v0", _NAVIGATION, "walk three times to a goal that is hidden"),
 )
 
 

@@ -18,13 +18,13 @@ from metagym.errors import check_positive
 
 
 class TrialView(NamedTuple):
-    """The blocks of a batch of observations, as views of it."""
+    """The blocks of a batch of observations, as views of it: numpy arrays or torch tensors."""
 
-    state: np.ndarray  # [..., S]
-    action: np.ndarray  # [..., A]
-    reward: np.ndarray  # [...]
-    done: np.ndarray  # [...], 1.0 or 0.0
-    final: np.ndarray  # [..., S], or [..., 0] where the environment has no such block
+    state: Any  # [..., S]
+    action: Any  # [..., A]
+    reward: Any  # [...]
+    done: Any  # [...], 1.0 or 0.0
+    final: Any  # [..., S], or [..., 0] where the environment has no such block
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class TrialLayout:
         """Length of the whole observation."""
         return self.state + self.action + 2 + self.final
 
-    def split(self, observations: np.ndarray) -> TrialView:
-        """The blocks of observations [..., size]; they work on torch tensors too."""
+    def split(self, observations: Any) -> TrialView:
+        """The blocks of observations [..., size], an array or a tensor."""
         a, r = self.state, self.state + self.action
         return TrialView(
             observations[..., :a], observations[..., a:r], observations[..., r],
@@ -176,9 +176,10 @@ class InnerEpisodesEnv(TrialEnv):
 
     def _advance(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
         rewards, ended, info = self._inner_step(actions)
-        current = np.minimum(self._episode, self.episodes - 1)  # a frozen row counts no further
-        self._inner_returns[self._every_row, current] += rewards
-        self._inner_lengths[self._every_row, current] += 1
+        going = self._episode < self.episodes  # a frozen row counts no further
+        current = np.minimum(self._episode, self.episodes - 1)
+        self._inner_returns[self._every_row, current] += rewards * going
+        self._inner_lengths[self._every_row, current] += going
         self._show(actions, rewards, ended)
         states = self._states()
         self._blocks.final[:] = 0.0
@@ -224,3 +225,28 @@ def trial_space(
         np.concatenate([*parts_low, np.minimum(state_low, 0.0)[:final]]).astype(np.float32),
         np.concatenate([*parts_high, np.maximum(state_high, 0.0)[:final]]).astype(np.float32),
     )
+
+
+def inner_return_curve(
+    done: np.ndarray, rewards: np.ndarray, alive: np.ndarray, parts: int = 10
+) -> np.ndarray:
+    """How trials get better from their first inner episodes to their last.
+
+    Args:
+        done: [T, B], the block d of the observations in which the steps were taken.
+        rewards: [T, B].
+        alive: [T, B] bool, False behind a trial's end.
+        parts: the most entries of the curve.
+
+    Returns:
+        The mean return of an inner episode in each of at most ``parts`` equal parts of a trial.
+    """
+    episode = np.cumsum(done > 0.5, axis=0)
+    episodes = int(episode[alive].max()) + 1
+    parts = min(parts, episodes)
+    part = episode[alive] * parts // episodes
+    began = np.zeros_like(alive)  # the steps that are the first of an inner episode
+    began[0], began[1:] = alive[0], (done[1:] > 0.5) & alive[1:]
+    totals = np.bincount(part, rewards[alive], minlength=parts)
+    counts = np.bincount(part, began[alive], minlength=parts)
+    return totals / np.maximum(counts, 1.0)

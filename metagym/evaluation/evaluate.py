@@ -129,6 +129,7 @@ def _is_ours(env_id: str) -> bool:
     creator: Any = None if spec is None else spec.vector_entry_point
     if isinstance(creator, str):
         creator = gym.envs.registration.load_env_creator(creator)
+    creator = getattr(creator, "func", creator)  # a functools.partial of a class
     return isinstance(creator, type) and issubclass(creator, BatchedEnv)
 
 

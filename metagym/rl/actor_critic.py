@@ -9,6 +9,7 @@ import gymnasium as gym
 import torch
 from torch import nn
 
+from metagym.core.trial import TrialLayout
 from metagym.errors import InvalidArgumentError
 from metagym.rl.memory import Memory, make_core
 
@@ -36,6 +37,11 @@ class RecurrentActorCritic(nn.Module):
         core: "gru", "lstm" or "snail".
         width: of the core.
         length: steps of an episode, which a SNAIL core is built for.
+        layout: the blocks of a trial's observation, to let them multiply (Jayakumar et al. 2020,
+            Multiplicative interactions and where to find them): the core is shown, besides the
+            observation, the outer product of the last state and action, plain and times the
+            reward, and the heads read its memory by the state that they are in. A table of what
+            was seen where needs to be learned no longer. None: the observation as it is.
 
     Raises:
         InvalidArgumentError: other spaces.
@@ -49,6 +55,7 @@ class RecurrentActorCritic(nn.Module):
         core: str,
         width: int,
         length: int,
+        layout: TrialLayout | None = None,
     ) -> None:
         super().__init__()
         if not isinstance(observation_space, gym.spaces.Box):
@@ -62,9 +69,14 @@ class RecurrentActorCritic(nn.Module):
         else:
             raise InvalidArgumentError(f"Actions {action_space} are neither Discrete nor a Box.")
         self.action_shape = action_space.shape or ()
-        self.core = make_core(core, math.prod(observation_space.shape), width, length)
-        self.policy = nn.Linear(self.core.outputs, actions)
-        self.value = nn.Linear(self.core.outputs, 1)
+        self.layout = layout if layout is not None and layout.state > 0 else None
+        inputs, keys = math.prod(observation_space.shape), 1
+        if self.layout is not None:
+            inputs += 2 * self.layout.state * self.layout.action
+            keys += self.layout.state
+        self.core = make_core(core, inputs, width, length)
+        self.policy = nn.Linear(self.core.outputs, actions * keys)
+        self.value = nn.Linear(self.core.outputs, keys)
         self.log_std = nn.Parameter(torch.full((0 if self.discrete else actions,), -0.5))
         # Values are predicted in units of the returns' size; see ``set_value_scale``.
         self.register_buffer("value_scale", torch.ones(()))
@@ -86,8 +98,14 @@ class RecurrentActorCritic(nn.Module):
         generator: torch.Generator | None = None,
     ) -> Decision:
         """One step: observations [B, ...]; without a generator the likeliest action is taken."""
-        features, memory = self.core.step(self._prepare(observations, 1), memory)
-        heads, values = self.policy(features), self.value(features)[:, 0] * self.value_scale
+        seen = self._prepare(observations, 1)
+        inputs = seen
+        if self.layout is not None:
+            inputs = self._interact(seen, memory["state"])
+            memory = {**memory, "state": self.layout.split(seen).state}
+        features, memory = self._step(inputs, memory)
+        heads, values = self._heads(features, seen)
+        values = values * self.value_scale
         if self.discrete:
             log_probs = torch.log_softmax(heads, dim=1)
             if generator is None:
@@ -115,8 +133,12 @@ class RecurrentActorCritic(nn.Module):
             actions: [T, B] or [T, B, A].
             lengths: [B] on the CPU, or None where all are of length T.
         """
-        features = self.core.sequence(self._prepare(observations, 2), lengths)
-        heads, values = self.policy(features), self.value(features)[..., 0]
+        seen = self._prepare(observations, 2)
+        inputs = seen
+        if self.layout is not None:
+            states = self.layout.split(seen).state
+            inputs = self._interact(seen, nn.functional.pad(states[:-1], (0, 0, 0, 0, 1, 0)))
+        heads, values = self._heads(self.core.sequence(inputs, lengths), seen)
         if self.discrete:
             log_probs = torch.log_softmax(heads, dim=2)
             chosen = log_probs.gather(2, actions[..., None])[..., 0]
@@ -127,7 +149,35 @@ class RecurrentActorCritic(nn.Module):
 
     def memory(self, rows: int) -> Memory:
         """The memory of ``rows`` episodes that have not begun."""
-        return self.core.initial(rows, self.value.weight.device)
+        device = self.value.weight.device
+        memory = self.core.initial(rows, device)
+        if self.layout is not None:
+            memory["state"] = torch.zeros(rows, self.layout.state, device=device)
+        return memory
+
+    def _step(self, inputs: torch.Tensor, memory: Memory) -> tuple[torch.Tensor, Memory]:
+        """The core's step; what is remembered beside it stays."""
+        own = {name: value for name, value in memory.items() if name != "state"}
+        features, own = self.core.step(inputs, own)
+        return features, {**memory, **own}
+
+    def _interact(self, seen: torch.Tensor, last_states: torch.Tensor) -> torch.Tensor:
+        """The observation, the last state ⊗ the last action, and that times the reward."""
+        assert self.layout is not None
+        view = self.layout.split(seen)
+        pairs = (last_states[..., :, None] * view.action[..., None, :]).flatten(-2)
+        return torch.cat([seen, pairs, pairs * view.reward[..., None]], dim=-1)
+
+    def _heads(
+        self, features: torch.Tensor, seen: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the policy's distribution is made of [..., A], and values [...] without scale."""
+        heads, values = self.policy(features), self.value(features)
+        if self.layout is None:
+            return heads, values[..., 0]
+        keys = nn.functional.pad(self.layout.split(seen).state, (1, 0), value=1.0)
+        heads = heads.unflatten(-1, (-1, keys.shape[-1]))
+        return (heads * keys[..., None, :]).sum(-1), (values * keys).sum(-1)
 
     def _prepare(self, observations: torch.Tensor, batch_axes: int) -> torch.Tensor:
         flat = observations.flatten(batch_axes)

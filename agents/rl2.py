@@ -36,6 +36,7 @@ from metagym.rl.gae import gae
 from metagym.rl.training import (
     Budget,
     get_training_state,
+    one_thread,
     set_training_state,
     training_record,
 )
@@ -183,6 +184,7 @@ def train(
     best = ceiling(env)
     layout = getattr(env.unwrapped, "layout", None)
     with (
+        one_thread(),
         RunLogger(out, resume_step=steps_done if resume else None) as log,
         progress_bar(f"rl2 {env_id}", steps=steps, seconds=seconds, shown=progress) as show,
     ):

@@ -31,7 +31,8 @@ import numpy as np
 from metagym.errors import check_positive
 
 WORK = 600_000_000  # samples · k · n², by default: a second or two
-MAX_SAMPLES = 10_000
+MIN_SAMPLES, MAX_SAMPLES = 64, 10_000
+FOLDS = 8
 _CHUNK = 4_000_000  # samples · k · n of one array
 STEPS, MULTIPLES = (0.0, 0.2, 0.4), (0.4, 0.7, 1.0)  # of the search for g
 
@@ -46,7 +47,7 @@ class Bound(NamedTuple):
 class _Sample(NamedTuple):
     """Arms and what their first n pulls would say, for S trials."""
 
-    best: np.ndarray  # [S], the largest mean
+    controls: np.ndarray  # [S, 4], of which expectations are known; see ``_sample``
     sums: np.ndarray  # [S, k, n + 1], of the rewards of the first m pulls
     means: np.ndarray  # [S, k, n], the posterior mean before each pull
 
@@ -67,7 +68,7 @@ def bernoulli_bound(
         k: arms.
         alpha: of the prior.
         beta: of the prior.
-        samples: trials that are drawn; by default what takes a second or two.
+        samples: trials that are drawn, at least 64; by default what takes a second or two.
         seed: of the draws.
 
     Raises:
@@ -90,7 +91,7 @@ def bernoulli_bound(
 
     grid = np.linspace(0.0, 1.0, 20_001)
     moments = _moments(grid, betainc(alpha, beta, grid) ** k)
-    return _estimate(draw, penalties, alpha, alpha + beta, moments, samples, seed)
+    return _estimate(draw, penalties, alpha, alpha + beta, moments, k * n, samples, seed)
 
 
 @functools.lru_cache(maxsize=64)
@@ -103,7 +104,7 @@ def gaussian_bound(
         n: pulls.
         k: arms.
         noise: standard deviation of an arm's rewards.
-        samples: trials that are drawn; by default what takes a second or two.
+        samples: trials that are drawn, at least 64; by default what takes a second or two.
         seed: of the draws.
     """
     from scipy.special import ndtr  # slow to import
@@ -117,7 +118,7 @@ def gaussian_bound(
 
     grid = np.linspace(-10.0, 10.0, 20_001)
     moments = _moments(grid, ndtr(grid) ** k)
-    return _estimate(draw, [None], 0.0, noise**2, moments, samples, seed)
+    return _estimate(draw, [None], 0.0, noise**2, moments, k * n, samples, seed)
 
 
 def single_arm(n: int, price: float, alpha: float = 1.0, beta: float = 1.0) -> np.ndarray:
@@ -170,34 +171,33 @@ def _estimate(
     prior_sum: float,
     strength: float,
     moments: np.ndarray,
+    pulls: int,
     samples: int,
     seed: int,
 ) -> Bound:
-    """The mean of the relaxed optimum, less what the best arm's known moments explain of it."""
+    """The mean of the relaxed optimum, less what controls of known ``moments`` explain of it."""
     pilot_rng, rng = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2))
 
     def relaxed(sample: _Sample, penalty: np.ndarray | None) -> np.ndarray:
         return best_allocation(_payments(sample, penalty, prior_sum, strength))
 
-    def controls(sample: _Sample) -> np.ndarray:
-        return np.stack([sample.best, sample.best**2], axis=1) - moments
-
-    pilot = draw(pilot_rng, max(16, samples // 10))
-    fits = []
-    for penalty in penalties:
-        values = relaxed(pilot, penalty)
-        centred = controls(pilot) - controls(pilot).mean(axis=0)
-        slope = np.linalg.lstsq(centred, values, rcond=None)[0]
-        fits.append((float((values - controls(pilot) @ slope).mean()), slope, penalty))
-    _, slope, penalty = min(fits, key=lambda fit: fit[0])
-
-    per_chunk = max(1, _CHUNK // pilot.sums[0].size)
-    parts = []
+    penalty = penalties[0]
+    if len(penalties) > 1:
+        pilot = draw(pilot_rng, max(8, samples // 10))
+        penalty = min(penalties, key=lambda penalty: float(relaxed(pilot, penalty).mean()))
+    per_chunk = max(1, _CHUNK // pulls)
+    values, controls = np.zeros(samples), np.zeros((samples, len(moments)))
     for start in range(0, samples, per_chunk):
-        sample = draw(rng, min(per_chunk, samples - start))
-        parts.append(relaxed(sample, penalty) - controls(sample) @ slope)
-    every = np.concatenate(parts)
-    return Bound(float(every.mean()), float(every.std(ddof=1) / samples**0.5))
+        rows = slice(start, min(start + per_chunk, samples))
+        sample = draw(rng, rows.stop - start)
+        values[rows], controls[rows] = relaxed(sample, penalty), sample.controls - moments
+    # What explains a sample is fitted to the others, lest the mean be biased.
+    fold = np.arange(samples) % FOLDS
+    for i in range(FOLDS):
+        known, centre = fold != i, controls[fold != i].mean(axis=0)
+        fit = np.linalg.lstsq(controls[known] - centre, values[known], rcond=None)[0]
+        values[fold == i] -= controls[fold == i] @ fit
+    return Bound(float(values.mean()), float(values.std(ddof=1) / samples**0.5))
 
 
 def _payments(
@@ -233,20 +233,32 @@ def best_allocation(payments: np.ndarray) -> np.ndarray:
 
 
 def _sample(arms: np.ndarray, rewards: np.ndarray, prior_sum: float, strength: float) -> _Sample:
-    sums = np.zeros((*rewards.shape[:2], rewards.shape[2] + 1), np.result_type(rewards, np.int32))
+    """Controls are the best arm's mean and its square, and the luck of it and of all arms.
+
+    Luck is the sum of an arm's posterior means beyond what its true mean lets one expect: 0 on
+    average.
+    """
+    m = np.arange(rewards.shape[2])
+    sums = np.zeros((*rewards.shape[:2], len(m) + 1), np.result_type(rewards, np.int32))
     np.cumsum(rewards, axis=2, out=sums[:, :, 1:])
-    means = (sums[:, :, :-1] + prior_sum) / (np.arange(rewards.shape[2]) + strength)
-    return _Sample(arms.max(axis=1), sums, means)
+    means = (sums[:, :, :-1] + prior_sum) / (m + strength)
+    expected = arms * (m / (m + strength)).sum() + (prior_sum / (m + strength)).sum()
+    luck = means.sum(axis=2) - expected
+    at = arms.argmax(axis=1)[:, None]
+    best, its_luck = (np.take_along_axis(x, at, axis=1)[:, 0] for x in (arms, luck))
+    return _Sample(np.stack([best, best**2, its_luck, luck.sum(axis=1)], axis=1), sums, means)
 
 
 def _moments(grid: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """First and second moment of a variable with the distribution function ``below`` on a grid."""
+    """The controls' expectations; ``below`` is the best arm's distribution function on a grid."""
     middle, mass = (grid[1:] + grid[:-1]) / 2, np.diff(below)
-    return np.array([middle @ mass, middle**2 @ mass])
+    return np.array([middle @ mass, middle**2 @ mass, 0.0, 0.0])
 
 
 def _check(n: int, k: int, samples: int | None) -> tuple[int, int, int]:
     n, k = check_positive("n", n), check_positive("k", k)
     if samples is None:
-        samples = max(32, min(MAX_SAMPLES, WORK // (k * n * n)))
-    return n, k, check_positive("samples", samples)
+        samples = min(MAX_SAMPLES, WORK // (k * n * n))
+    else:
+        check_positive("samples", samples)
+    return n, k, max(MIN_SAMPLES, samples)

@@ -19,7 +19,7 @@ import numpy as np
 
 from metagym.errors import InvalidArgumentError, check_positive
 
-MAX_STATES = 1_000_000  # a minute and a gigabyte, at most
+MAX_STATES = 1_000_000  # a few seconds and half a gigabyte, at most
 
 
 @dataclass(frozen=True)

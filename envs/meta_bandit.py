@@ -205,7 +205,7 @@ class MetaBanditVectorEnv(TrialEnv):
         return {"score": self._score}
 
     def _render_row(self, row: int) -> np.ndarray:
-        from metagym.rendering import draw_bandit  # matplotlib is slow to import
+        from metagym.rendering_trials import draw_bandit  # pillow is slow to import
 
         return draw_bandit(self._task["means"][row], self._trace[row], self.n)
 

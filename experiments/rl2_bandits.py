@@ -47,6 +47,7 @@ INSTANCES = 1000  # of a published number
 QUICK = ("10,5", "10,10", "100,5")
 TRIALS = {10: 1_000_000, 100: 100_000, 500: 100_000}  # of the test, by n
 ROWS = {10: 10_000, 100: 2_500, 500: 1_000}  # at once
+BOUND = {10: None, 100: 20_000, 500: 4_000}  # samples of the ceiling where it is a bound
 TUNING = {10: 200_000, 100: 10_000, 500: 5_000}  # trials of each grid point
 SECONDS = {  # of training, by n
     "quick": {10: 60.0, 100: 300.0, 500: 900.0},
@@ -97,7 +98,8 @@ def main(config: Config) -> None:
     doubts: list[str] = []
     for cell in cells:
         print(f"== n, k = {cell}")
-        top, results = ceiling(_env_id(cell)), _evaluate_cell(config, cell)
+        results = _evaluate_cell(config, cell)
+        top = ceiling(_env_id(cell), samples=BOUND[_pulls(cell)])
         assert top is not None
         lines += _rows(cell, top, results)
         doubts += _not_reproduced(cell, results)
@@ -117,9 +119,11 @@ def _evaluate_cell(config: Config, cell: str) -> dict[str, Result]:
             continue
         path = folder / f"{name.replace(' ', '_').replace('(', '').replace(')', '')}.json"
         trials = config.trials or TRIALS[n]
-        if path.is_file() and _trials(saved := Result.load(path)) == trials:
-            results[name] = saved
-            continue
+        if path.is_file() and (config.checkpoint is None or not name.startswith(rl2.NAME)):
+            saved = Result.load(path)
+            if (_trials(saved), saved.seed) == (trials, config.seed):
+                results[name] = saved
+                continue
         results[name] = evaluate(
             _agent(config, name, cell, folder), env_id, "test", trials, config.seed,
             num_envs=min(trials, ROWS[n]), group=INSTANCES if trials % INSTANCES == 0 else 1,

@@ -38,6 +38,11 @@ UNTRAINED: dict[str, str] = {
     "random_search": "metagym.agents.black_box:RandomSearch",
     "one_plus_one_es": "metagym.agents.black_box:OnePlusOneES",
     "cma_es": "metagym.agents.black_box:CMAES",
+    "shortest_path": "metagym.agents.mazes:ShortestPath",
+    "wall_follower": "metagym.agents.mazes:WallFollower",
+    "nearest_frontier": "metagym.agents.mazes:NearestFrontier",
+    "straight_to_goal": "metagym.agents.navigation:StraightToGoal",
+    "trilateration": "metagym.agents.navigation:Trilateration",
 }
 
 # A module whose AGENTS maps further names to what builds them.

@@ -1,31 +1,37 @@
-"""Frames of trials: mazes, walks in the plane and slot machines, drawn with pillow.
+"""Frames of trials: mazes, walks in the plane and slot machines.
 
 One frame shows the whole trial so far: the earlier inner episodes are there, faintly. All frames
-have one size. They are drawn at twice their size and reduced, which smooths lines and letters.
+have one size.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
+from metagym.canvas import (
+    BLUE,
+    FAINT,
+    GREY,
+    HEIGHT,
+    INK,
+    ORANGE,
+    PAPER,
+    RED,
+    SKY,
+    WIDTH,
+    Box,
+    Canvas,
+    Point,
+)
 from metagym.mazes import HEADINGS
 
-WIDTH, HEIGHT = 832, 512  # pixels; both are multiples of 16, which video codecs want
-_SCALE = 2
 _BOX = (16.0, 16.0, 496.0, 496.0)  # of the picture; the words stand to its right
 _WORDS = 520.0
-# Okabe and Ito's colours, as in metagym.rendering.
-BLUE, ORANGE, SKY, RED, GREY = "#0072B2", "#E69F00", "#56B4E9", "#D55E00", "#5F6B76"
-INK, PAPER, FAINT = "#1B2733", "#FBFAF7", "#E3E1DB"
 _WALL, _FLOOR, _LIT, _UNSEEN, _UNSEEN_WALL = "#3A4754", "#FFFFFF", "#FFF0C2", "#DAD8D2", "#8D959D"
 _ROOM_SHARE = 0.86  # of the distance between two rooms; the rest is the wall's
 _LISTED = 7  # inner episodes whose outcomes are told
-
-Point = tuple[float, float]
 
 
 def draw_maze(
@@ -59,7 +65,7 @@ def draw_maze(
     Returns:
         The frame [512, 832, 3] (uint8).
     """
-    canvas = _Canvas()
+    canvas = Canvas()
     size = (len(walls) - 1) // 2
     pitch = (_BOX[2] - _BOX[0]) / (size + 1 - _ROOM_SHARE)
     edges = _edges(len(walls), pitch, _BOX[0])
@@ -130,7 +136,7 @@ def draw_navigation(
     Returns:
         The frame [512, 832, 3] (uint8).
     """
-    canvas = _Canvas()
+    canvas = Canvas()
     points = np.concatenate([*trails, [[goal_range, goal_range]]])
     reach = 1.2 * goal_range
     while reach < np.abs(points).max() * 1.05:  # in steps, so that the picture does not breathe
@@ -182,7 +188,7 @@ def draw_bandit(means: np.ndarray, trace: np.ndarray, n: int) -> np.ndarray:
     Returns:
         The frame [512, 832, 3] (uint8).
     """
-    canvas = _Canvas()
+    canvas = Canvas()
     pulls = trace[trace >= 0]
     counts = np.bincount(pulls, minlength=len(means))
     best = int(means.argmax())
@@ -230,7 +236,7 @@ def draw_bandit(means: np.ndarray, trace: np.ndarray, n: int) -> np.ndarray:
 
 
 def _outcomes(
-    canvas: _Canvas,
+    canvas: Canvas,
     lengths: Sequence[int],
     finished: int,
     success: np.ndarray,
@@ -261,7 +267,7 @@ def _outcomes(
     return y + 21
 
 
-def _draw_view(canvas: _Canvas, view: np.ndarray, box: tuple[float, float, float, float]) -> None:
+def _draw_view(canvas: Canvas, view: np.ndarray, box: Box) -> None:
     """The window of 5 × 5 tiles, the agent at its bottom; black is what is not seen."""
     wall, way, target = view > 0
     pitch = (box[2] - box[0]) / (2 + _ROOM_SHARE)
@@ -281,7 +287,7 @@ def _draw_view(canvas: _Canvas, view: np.ndarray, box: tuple[float, float, float
     canvas.arrow((box[0] + room + pitch, box[1] + room + 2 * pitch), HEADINGS[0], 0.24 * pitch)
 
 
-def _legend(canvas: _Canvas, place: Point, mark: str, name: str) -> None:
+def _legend(canvas: Canvas, place: Point, mark: str, name: str) -> None:
     x, y = place
     if mark == "square":
         canvas.square(place, 8, BLUE)
@@ -303,90 +309,3 @@ def _edges(tiles: int, pitch: float, first: float) -> list[float]:
 
 def _number(value: float) -> str:
     return f"{value:+.2f}".replace("-", "−")
-
-
-class _Canvas:
-    """A frame in the making; all coordinates are those of the finished one."""
-
-    def __init__(self) -> None:
-        self._image = Image.new("RGB", (_SCALE * WIDTH, _SCALE * HEIGHT), PAPER)
-        self._draw = ImageDraw.Draw(self._image)
-
-    def frame(self) -> np.ndarray:
-        """The pixels [512, 832, 3] (uint8)."""
-        return np.array(self._image.reduce(_SCALE))
-
-    def box(self, corners: tuple[float, float, float, float], colour: str) -> None:
-        left, top, right, bottom = (round(_SCALE * c) for c in corners)
-        if right > left and bottom > top:
-            self._draw.rectangle((left, top, right - 1, bottom - 1), fill=colour)
-
-    def line(self, points: Sequence[Point], colour: str, width: float) -> None:
-        scaled = [(_SCALE * x, _SCALE * y) for x, y in points]
-        if len(scaled) > 1:
-            self._draw.line(scaled, fill=colour, width=max(1, round(_SCALE * width)), joint="curve")
-        for place in (points[0], points[-1]) if points else ():
-            self.dot(place, width / 2, colour)
-
-    def dot(self, place: Point, radius: float, colour: str, outline: str | None = None) -> None:
-        x, y = _SCALE * place[0], _SCALE * place[1]
-        r = _SCALE * radius
-        self._draw.ellipse((x - r, y - r, x + r, y + r), fill=colour, outline=outline, width=3)
-
-    def ring(
-        self, place: Point, radius: float, colour: str, inside: tuple[float, float, float, float]
-    ) -> None:
-        """A thin circle, cut off at the borders of ``inside``."""
-        angles = np.linspace(0.0, 2 * np.pi, 181)
-        x = place[0] + radius * np.cos(angles)
-        y = place[1] + radius * np.sin(angles)
-        kept = (x > inside[0]) & (x < inside[2]) & (y > inside[1]) & (y < inside[3])
-        for i in np.flatnonzero(kept[1:] & kept[:-1]):
-            ends = [(_SCALE * x[j], _SCALE * y[j]) for j in (i, i + 1)]
-            self._draw.line(ends, fill=colour, width=2)
-
-    def square(self, place: Point, half: float, colour: str) -> None:
-        x, y = place
-        corners = tuple(_SCALE * c for c in (x - half, y - half, x + half, y + half))
-        self._draw.rectangle(corners, outline=colour, width=max(2, round(_SCALE * half / 4)))
-
-    def star(self, place: Point, radius: float, colour: str) -> None:
-        angles = np.pi * (np.arange(10) / 5 - 0.5)
-        reach = radius * np.where(np.arange(10) % 2 == 0, 1.0, 0.45)
-        self._polygon(place, reach * np.cos(angles), reach * np.sin(angles), colour)
-
-    def arrow(self, place: Point, direction: np.ndarray, length: float) -> None:
-        """The agent: a dart that points in ``direction`` (row, column)."""
-        along = length * np.array([1.25, -1.0, -0.45, -1.0])
-        across = length * np.array([0.0, 0.85, 0.0, -0.85])
-        row, column = direction.tolist()
-        self._polygon(place, along * column - across * row, along * row + across * column, ORANGE)
-
-    def _polygon(self, place: Point, x: np.ndarray, y: np.ndarray, colour: str) -> None:
-        points = [
-            (_SCALE * (place[0] + a), _SCALE * (place[1] + b))
-            for a, b in zip(x.tolist(), y.tolist(), strict=True)
-        ]
-        self._draw.polygon(points, fill=colour, outline=INK, width=2)
-
-    def words(
-        self,
-        x: float,
-        y: float,
-        text: str,
-        size: float,
-        colour: str = INK,
-        *,
-        anchor: str = "la",
-        bold: bool = False,
-    ) -> None:
-        font = _font(max(4, round(_SCALE * size)), bold)
-        self._draw.text((_SCALE * x, _SCALE * y), text, fill=colour, font=font, anchor=anchor)
-
-
-@functools.cache
-def _font(size: int, bold: bool) -> ImageFont.FreeTypeFont:
-    from matplotlib import get_data_path  # it brings a font with it, systems may have none
-
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(f"{get_data_path()}/fonts/ttf/{name}", size)

@@ -98,7 +98,7 @@ def test_a_file_gives_back_what_was_saved(tmp_path, lists):
 
 def test_bad_files_are_data_errors(tmp_path, lists):
     path = tmp_path / "mine.npz"
-    with pytest.raises(DataError, match="no list of mazes at .*save_mazes"):
+    with pytest.raises(DataError, match=r"no list of mazes at .*save_mazes"):
         load_mazes(path, 4)
     with pytest.raises(DataError, match="no list of mazes"):
         load_mazes(tmp_path, 4)
@@ -153,7 +153,7 @@ def test_a_file_that_was_changed_by_hand_is_noticed(tmp_path, lists):
         load_mazes(path, 4)
     arrays["test_target"] = arrays["test_target"].astype(np.float64)
     np.savez(path, checksum=np.array(maze_lists._checksum(arrays)), **arrays)
-    with pytest.raises(DataError, match="float|f8"):
+    with pytest.raises(DataError, match="<f8"):
         load_mazes(path, 4)
 
 

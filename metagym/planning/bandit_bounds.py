@@ -32,6 +32,7 @@ from metagym.errors import check_positive
 
 WORK = 600_000_000  # samples · k · n², by default: a second or two
 MIN_SAMPLES, MAX_SAMPLES = 64, 10_000
+LARGEST = 20_000_000  # k · n² of what is sampled unasked
 FOLDS = 8
 _CHUNK = 4_000_000  # samples · k · n of one array
 STEPS, MULTIPLES = (0.0, 0.2, 0.4), (0.4, 0.7, 1.0)  # of the search for g
@@ -68,7 +69,8 @@ def bernoulli_bound(
         k: arms.
         alpha: of the prior.
         beta: of the prior.
-        samples: trials that are drawn, at least 64; by default what takes a second or two.
+        samples: trials that are drawn, at least 64. By default what takes a second or two, and
+            none where that does not suffice: then the bound is n pulls of the best arm.
         seed: of the draws.
 
     Raises:
@@ -76,7 +78,11 @@ def bernoulli_bound(
     """
     from scipy.special import betainc  # slow to import
 
-    n, k, samples = _check(n, k, samples)
+    n, k, size = _check(n, k, samples)
+    grid = np.linspace(0.0, 1.0, 20_001)
+    moments = _moments(grid, betainc(alpha, beta, grid) ** k)
+    if samples is None and k * n * n > LARGEST:
+        return Bound(n * float(moments[0]), 0.0)
     price = lagrangian(n, k, alpha, beta)[1]
     penalties = [
         multiple * single_arm(n, price + (1.0 - price) * step, alpha, beta)
@@ -89,9 +95,7 @@ def bernoulli_bound(
         wins = rng.random((size, k, n)) < chances[:, :, None]
         return _sample(chances, wins, alpha, alpha + beta)
 
-    grid = np.linspace(0.0, 1.0, 20_001)
-    moments = _moments(grid, betainc(alpha, beta, grid) ** k)
-    return _estimate(draw, penalties, alpha, alpha + beta, moments, k * n, samples, seed)
+    return _estimate(draw, penalties, alpha, alpha + beta, moments, k * n, size, seed)
 
 
 @functools.lru_cache(maxsize=64)
@@ -104,21 +108,24 @@ def gaussian_bound(
         n: pulls.
         k: arms.
         noise: standard deviation of an arm's rewards.
-        samples: trials that are drawn, at least 64; by default what takes a second or two.
+        samples: trials that are drawn, at least 64. By default what takes a second or two, and
+            none where that does not suffice: then the bound is n pulls of the best arm.
         seed: of the draws.
     """
     from scipy.special import ndtr  # slow to import
 
-    n, k, samples = _check(n, k, samples)
+    n, k, size = _check(n, k, samples)
+    grid = np.linspace(-10.0, 10.0, 20_001)
+    moments = _moments(grid, ndtr(grid) ** k)
+    if samples is None and k * n * n > LARGEST:
+        return Bound(n * float(moments[0]), 0.0)
 
     def draw(rng: np.random.Generator, size: int) -> _Sample:
         means = rng.standard_normal((size, k))
         rewards = means[:, :, None] + noise * rng.standard_normal((size, k, n))
         return _sample(means, rewards, 0.0, noise**2)
 
-    grid = np.linspace(-10.0, 10.0, 20_001)
-    moments = _moments(grid, ndtr(grid) ** k)
-    return _estimate(draw, [None], 0.0, noise**2, moments, k * n, samples, seed)
+    return _estimate(draw, [None], 0.0, noise**2, moments, k * n, size, seed)
 
 
 def single_arm(n: int, price: float, alpha: float = 1.0, beta: float = 1.0) -> np.ndarray:
@@ -181,23 +188,30 @@ def _estimate(
     def relaxed(sample: _Sample, penalty: np.ndarray | None) -> np.ndarray:
         return best_allocation(_payments(sample, penalty, prior_sum, strength))
 
+    per_chunk = max(16, _CHUNK // pulls)
     penalty = penalties[0]
     if len(penalties) > 1:
-        pilot = draw(pilot_rng, max(8, samples // 10))
-        penalty = min(penalties, key=lambda penalty: float(relaxed(pilot, penalty).mean()))
-    per_chunk = max(1, _CHUNK // pulls)
+        pilot = draw(pilot_rng, min(per_chunk, max(16, samples // 10)))
+        best = pilot.controls[:, 0] - pilot.controls[:, 0].mean()
+        luck = float(pilot.controls[:, 0].mean() - moments[0])  # of the pilot's arms
+
+        def mean(penalty: np.ndarray | None) -> float:
+            values = relaxed(pilot, penalty)
+            return float(values.mean() - luck * (best @ values) / (best @ best))
+
+        penalty = min(penalties, key=mean)
     values, controls = np.zeros(samples), np.zeros((samples, len(moments)))
     for start in range(0, samples, per_chunk):
         rows = slice(start, min(start + per_chunk, samples))
         sample = draw(rng, rows.stop - start)
         values[rows], controls[rows] = relaxed(sample, penalty), sample.controls - moments
     # What explains a sample is fitted to the others, lest the mean be biased.
-    fold = np.arange(samples) % FOLDS
+    fold, rest = np.arange(samples) % FOLDS, values.copy()
     for i in range(FOLDS):
         known, centre = fold != i, controls[fold != i].mean(axis=0)
         fit = np.linalg.lstsq(controls[known] - centre, values[known], rcond=None)[0]
-        values[fold == i] -= controls[fold == i] @ fit
-    return Bound(float(values.mean()), float(values.std(ddof=1) / samples**0.5))
+        rest[fold == i] -= controls[fold == i] @ fit
+    return Bound(float(rest.mean()), float(rest.std(ddof=1) / samples**0.5))
 
 
 def _payments(

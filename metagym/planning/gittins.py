@@ -20,6 +20,7 @@ import numpy as np
 from metagym.errors import InvalidArgumentError, check_positive
 
 PRICES = 64
+MAX_PULLS = 1000
 EVERY = 32  # horizons up to here are all tabulated, longer ones in steps of a tenth
 
 
@@ -59,6 +60,11 @@ def gittins_table(
     n, prices = check_positive("n", n), check_positive("prices", prices)
     if not 0.0 < discount <= 1.0:
         raise InvalidArgumentError(f"discount={discount!r} has to lie in (0, 1].")
+    if n > MAX_PULLS:
+        raise InvalidArgumentError(
+            f"n={n}: the Gittins indices of so many pulls take too long (n³), at most {MAX_PULLS} "
+            "do not; use the agent ucb1 or thompson."
+        )
     kept = horizons(n)
     position = {int(left): i for i, left in enumerate(kept)}
     m, s = np.arange(n)[:, None], np.arange(n)

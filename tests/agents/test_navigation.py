@@ -1,4 +1,4 @@
-"""The written agents for navigation: the ceiling in closed form, the goal out of three rewards."""
+"""The written agents for navigation; tests/planning/test_navigation.py has the ceiling."""
 
 from __future__ import annotations
 
@@ -11,37 +11,8 @@ from metagym.agents.random import RandomAgent
 from metagym.core import Agent
 from metagym.errors import InvalidArgumentError
 from metagym.evaluation import evaluate
-from metagym.evaluation.evaluate import make_vector_env
 
 ID = "MetaNavigation2D-v0"
-
-
-def _goals(rows, seed=0):
-    """The goals that ``evaluate`` draws for one batch."""
-    env = make_vector_env(ID, rows, "test", {})
-    first = int(np.random.SeedSequence(seed).generate_state(1)[0])
-    return env.reset(seed=first)[1]["task"]["goal"]
-
-
-def _ceiling(goal):
-    """Every coordinate comes nearer by 0.1 a step, until it is there; [B]."""
-    away = np.abs(goal)
-    total = np.zeros(len(goal))
-    walking = np.ones(len(goal), dtype=bool)
-    for _ in range(100):
-        away = np.maximum(away - 0.1, 0.0)
-        squared = np.square(away).sum(axis=1)
-        total -= np.where(walking, squared, 0.0)
-        walking &= squared > 0.01**2
-    return total
-
-
-def test_the_oracle_is_the_closed_form():
-    result = evaluate(StraightToGoal(), ID, episodes=400)
-    assert result.privileged
-    returns = np.array(result.extras["inner_returns"])
-    np.testing.assert_allclose(returns, np.stack([_ceiling(_goals(400))] * 3, axis=1), atol=1e-6)
-    assert np.all(result.extras["inner_success"])
 
 
 def test_no_agent_is_better_than_the_oracle():
@@ -58,8 +29,12 @@ def test_three_rewards_give_the_goal_away(kwargs):
     best = evaluate(StraightToGoal(), ID, episodes=300, **kwargs)
     found, best_found = (np.array(r.extras["inner_success"]) for r in (result, best))
     own, ceiling = (np.array(r.extras["inner_returns"]) for r in (result, best))
-    np.testing.assert_array_equal(found[:, 1:], best_found[:, 1:])
-    np.testing.assert_allclose(own[:, 1:], ceiling[:, 1:], rtol=1e-4, atol=1e-5)
+    # The second walk is the oracle's too, unless the first came upon the goal while looking.
+    looked = np.array(result.extras["inner_lengths"])[:, 0] >= 3
+    assert looked.mean() > 0.9
+    for rows, walks in ((looked, np.s_[1:]), (~looked, np.s_[2:])):
+        np.testing.assert_array_equal(found[rows, walks], best_found[rows, walks])
+        np.testing.assert_allclose(own[rows, walks], ceiling[rows, walks], rtol=1e-4, atol=1e-5)
     assert own[:, 0].mean() < 1.2 * ceiling[:, 0].mean()  # negative numbers: it had to look first
 
 

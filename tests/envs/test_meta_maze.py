@@ -227,7 +227,7 @@ def test_some_random_walks_find_the_target_and_most_do_not():
     env.reset(seed=0)
     rng = np.random.default_rng(0)
     for _ in range(250):
-        *_, infos = env.step(rng.integers(0, 3, 1000))
+        env.step(rng.integers(0, 3, 1000))
     assert 0.25 < env._inner_success.mean() < 0.45
 
 
@@ -307,8 +307,8 @@ def test_ones_own_mazes(tmp_path):
     mine = {split: generate_mazes(4, 2, rng) for split in SPLITS}
     path = tmp_path / "mine.npz"
     save_mazes(path, mine)
-    for given in (path, str(path)):
-        env = gym.make_vec("MetaMaze-v0", num_envs=2, size=4, mazes=given, split="test")
+    for place in (path, str(path)):
+        env = gym.make_vec("MetaMaze-v0", num_envs=2, size=4, mazes=place, split="test")
         _, infos = env.reset(seed=0)
         assert _keys(infos["task"], range(2)) == _keys(mine["test"], range(2))
     with pytest.raises(DataError, match="4 × 4 rooms, not of 5 × 5"):

@@ -53,7 +53,7 @@ def test_steps_rewards_and_observations_are_those_of_the_paper(seed):
 @pytest.mark.parametrize(("offset", "found"), [(0.0099, True), (0.0101, False)])
 def test_an_inner_episode_ends_within_the_tolerance(offset, found):
     env = _env((0.1 + offset / np.sqrt(2), offset / np.sqrt(2)))
-    observation, reward, terminated, _, info = env.step(np.array([1, 0], np.float32))
+    observation, _, terminated, _, info = env.step(np.array([1, 0], np.float32))
     assert info["success"] == found
     assert env.layout.split(observation).done == found
     assert info["inner_episode"] == found

@@ -142,6 +142,12 @@ def test_the_bound_is_the_same_again_and_sharper_with_more_samples():
     assert many.standard_error == pytest.approx(few.standard_error / 4, rel=0.3)
 
 
+def test_where_sampling_would_take_too_long_the_best_arm_is_the_bound():
+    assert bandit_bounds.bernoulli_bound(3000, 9) == pytest.approx((2700.0, 0.0))
+    assert bandit_bounds.bernoulli_bound(3000, 3, 2.0, 1.0) == pytest.approx((3000 * 6 / 7, 0.0))
+    assert bandit_bounds.gaussian_bound(5000, 5) == pytest.approx((5000 * 1.16296, 0.0), rel=1e-5)
+
+
 def test_gaussian_arms_are_bounded_below_the_best_arm():
     bound = bandit_bounds.gaussian_bound(20, 5, noise=2.0, samples=4000)
     expected_best = 1.16296  # of five standard normals
@@ -241,6 +247,11 @@ def test_indices_grow_with_the_horizon_and_long_horizons_round_down():
 def test_a_discount_that_is_none_is_refused(discount):
     with pytest.raises(InvalidArgumentError, match="discount"):
         gittins_table(5, discount=discount)
+
+
+def test_a_table_that_would_take_hours_is_refused():
+    with pytest.raises(InvalidArgumentError, match=r"n=5000: .*at most 1000.*ucb1"):
+        gittins_table(5000)
 
 
 # -- ceiling() ---------------------------------------------------------------------------------

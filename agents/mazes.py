@@ -14,9 +14,9 @@ from gymnasium.vector import VectorEnv
 
 from metagym.core.task import Task
 from metagym.core.trial import TrialView
-from metagym.envs.maze_view import DEPTH, WIDTH, window
 from metagym.envs.meta_maze import FORWARD, LEFT, RIGHT, MetaMazeVectorEnv
 from metagym.errors import InvalidArgumentError
+from metagym.mazes.view import DEPTH, WIDTH, window
 from metagym.planning.mazes import FAR, best_actions, poses_after, steps_to
 
 _AHEAD, _RIGHT = (3, 2), (4, 3)  # pixels of the view: the ways ahead and to the right

@@ -223,7 +223,7 @@ class BlackBoxOptimizeVectorEnv(OptimizationEnv):
         return {"score": self._best_loss.astype(np.float64)}
 
     def _render_row(self, row: int) -> np.ndarray:
-        from metagym.rendering import draw_optimization  # matplotlib is slow to import
+        from metagym.rendering.optimization import draw_optimization  # matplotlib is slow to import
 
         task = {name: values[row : row + 1] for name, values in self._task.items()}
         return draw_optimization(

@@ -196,16 +196,20 @@ class MetaBanditVectorEnv(TrialEnv):
         if self._trace.size:
             self._trace[self._every_row, np.minimum(self._elapsed, self.n - 1)] = actions
         self._show(actions, rewards, 1.0)
-        return rewards, self._elapsed + 1 >= self.n, {
-            "regret": self._regret.copy(),
-            "expected_reward": means,
-        }
+        return (
+            rewards,
+            self._elapsed + 1 >= self.n,
+            {
+                "regret": self._regret.copy(),
+                "expected_reward": means,
+            },
+        )
 
     def _end_info(self) -> dict[str, np.ndarray]:
         return {"score": self._score}
 
     def _render_row(self, row: int) -> np.ndarray:
-        from metagym.rendering_trials import draw_bandit  # pillow is slow to import
+        from metagym.rendering.trials import draw_bandit  # pillow is slow to import
 
         return draw_bandit(self._task["means"][row], self._trace[row], self.n)
 

@@ -18,15 +18,15 @@ from metagym.core.batch import ALL
 from metagym.core.single import SingleEnv
 from metagym.core.task import Task, copy_task
 from metagym.core.trial import InnerEpisodesEnv
-from metagym.envs.maze_view import CHANNELS, DEPTH, OPEN_AHEAD, WIDTH, view_codes, views, window
 from metagym.errors import (
     InvalidArgumentError,
     check_choice,
     check_positive,
     reject_unknown_kwargs,
 )
-from metagym.maze_lists import frozen_mazes, load_mazes
-from metagym.mazes import HEADINGS, check_mazes
+from metagym.mazes.grid import HEADINGS, check_mazes
+from metagym.mazes.lists import frozen_mazes, load_mazes
+from metagym.mazes.view import CHANNELS, DEPTH, OPEN_AHEAD, WIDTH, view_codes, views, window
 
 FORWARD, LEFT, RIGHT = range(3)
 GOAL_REWARD, STEP_REWARD, BUMP_REWARD = 1.0, -0.04, -0.001
@@ -88,7 +88,7 @@ class MetaMazeVectorEnv(InnerEpisodesEnv):
     get different mazes as long as there are any: 1,000 rows are the whole list. Sizes other than 5
     and 9 have no frozen file: their lists are generated the same way when they are asked for.
     `reset(options={"task": task})` sets mazes: `walls` (bool, (2 · size + 1)² tiles, see
-    `metagym.mazes`), `start` (row, column, heading: 0 north, 1 east, 2 south, 3 west) and `target`
+    `metagym.mazes.grid`), `start` (row, column, heading: 0 north, 1 east, 2 south, 3 west) and `target`
     (row, column), in rooms.
 
     ## Episode End
@@ -122,7 +122,7 @@ class MetaMazeVectorEnv(InnerEpisodesEnv):
     | `n` | int | `2` | inner episodes |
     | `inner_horizon` | int or None | `None` | steps after which an inner episode ends; None is 250 at size 5, 1000 at size 9, 250 · ⌈(size / 5)²⌉ in general |
     | `observation` | str | `"flat"` | `"flat"` or `"image"` |
-    | `mazes` | str, Path or None | `None` | a file of your own mazes, written by `metagym.maze_lists.save_mazes` |
+    | `mazes` | str, Path or None | `None` | a file of your own mazes, written by `metagym.mazes.lists.save_mazes` |
     | `split` | str | `"train"` | `"train"`, `"validation"` or `"test"` |
     | `autoreset_mode` | AutoresetMode or str | `AutoresetMode.NEXT_STEP` | what follows the end of an episode (`gym.make_vec` only) |
     | `render_mode` | str or None | `None` | `"rgb_array"`: the maze, what is seen of it, and the paths |
@@ -280,7 +280,7 @@ class MetaMazeVectorEnv(InnerEpisodesEnv):
         )
 
     def _render_row(self, row: int) -> np.ndarray:
-        from metagym.rendering_trials import draw_maze  # pillow is slow to import
+        from metagym.rendering.trials import draw_maze  # pillow is slow to import
 
         done = int(min(self._episode[row], self.n))
         trails = [poses[poses >= 0] for poses in self._trail[row]]

@@ -210,7 +210,7 @@ class MetaNavigation2DVectorEnv(InnerEpisodesEnv):
         return {**super()._end_info(), "inner_success": self._inner_success}
 
     def _render_row(self, row: int) -> np.ndarray:
-        from metagym.rendering_trials import draw_navigation  # pillow is slow to import
+        from metagym.rendering.trials import draw_navigation  # pillow is slow to import
 
         return draw_navigation(
             self._task["goal"][row],

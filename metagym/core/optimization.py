@@ -270,7 +270,7 @@ class OptimizationEnv(BatchedEnv):
         return np.maximum(loss.astype(np.float64) - self._lower, 0.0) + EPSILON
 
     def _render_row(self, row: int) -> np.ndarray:
-        from metagym.rendering import draw_optimization  # matplotlib is slow to import
+        from metagym.rendering.optimization import draw_optimization  # matplotlib is slow to import
 
         task = {name: values[row : row + 1] for name, values in self._task.items()}
         return draw_optimization(self.problem, task, self._trace[row], self.horizon)

@@ -94,7 +94,8 @@ def evaluate(
     return _result(
         agent, episode, metric,
         env_id=env_id, env_kwargs=env_kwargs, split=getattr(env, "split", None),
-        seed=int(seed), num_envs=rows, group=group, episodes=episodes, wall_time_s=time.perf_counter() - start,
+        seed=int(seed), num_envs=rows, group=group, episodes=episodes,
+        wall_time_s=time.perf_counter() - start,
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from metagym.core.task import Task
 from metagym.envs.meta_maze import GOAL_REWARD, STEP_REWARD
-from metagym.mazes import HEADINGS
+from metagym.mazes.grid import HEADINGS
 
 FAR = np.int16(30_000)  # no way leads there, or the search ended before
 _HEADING = np.arange(4)
@@ -40,7 +40,7 @@ def steps_to(walls: np.ndarray, goals: np.ndarray, until: np.ndarray | None = No
     """The fewest actions from every pose to any of the goals.
 
     Args:
-        walls: bool [n, side, side], see ``metagym.mazes``.
+        walls: bool [n, side, side], see ``metagym.mazes.grid``.
         goals: rooms, bool [n, rooms].
         until: poses [n]; the search may end as soon as it knows the numbers of these.
 

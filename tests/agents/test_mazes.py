@@ -11,7 +11,7 @@ from metagym.core import Agent
 from metagym.envs.meta_maze import MetaMazeVectorEnv
 from metagym.errors import InvalidArgumentError
 from metagym.evaluation import evaluate
-from metagym.maze_lists import frozen_mazes
+from metagym.mazes.lists import frozen_mazes
 from metagym.planning.mazes import shortest_lengths, shortest_return
 
 AGENTS = (ShortestPath, WallFollower, NearestFrontier)

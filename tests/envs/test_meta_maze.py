@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metagym.core.task import SPLITS
-from metagym.envs.maze_view import view_codes, views, window
 from metagym.envs.meta_maze import MetaMazeVectorEnv
 from metagym.errors import DataError, InvalidActionError, InvalidArgumentError
 from metagym.evaluation import check_vector_env
-from metagym.maze_lists import frozen_mazes, save_mazes
-from metagym.mazes import generate_mazes
+from metagym.mazes.grid import generate_mazes
+from metagym.mazes.lists import frozen_mazes, save_mazes
+from metagym.mazes.view import view_codes, views, window
 
 STEPS = ((-1, 0), (0, 1), (1, 0), (0, -1))
 CORRIDOR = """

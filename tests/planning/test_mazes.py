@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metagym.maze_lists import frozen_mazes
-from metagym.mazes import generate_mazes
+from metagym.mazes.grid import generate_mazes
+from metagym.mazes.lists import frozen_mazes
 from metagym.planning.mazes import (
     FAR,
     best_actions,

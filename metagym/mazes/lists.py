@@ -18,10 +18,10 @@ import numpy as np
 from metagym.core.task import SPLITS, Task
 from metagym.errors import DataError, InvalidArgumentError
 from metagym.files import write_atomically
-from metagym.mazes import check_mazes, freeze
+from metagym.mazes.grid import check_mazes, freeze
 
 STORED = ("passages", "start", "target")  # of each split in a file
-FOLDER = Path(__file__).parent / "data"
+FOLDER = Path(__file__).parent
 CHECKSUMS = {
     5: "9d2deae62ecb42977a0eff4c52be58fb8766339830be6216592b81ec0104197e",
     9: "545cab00912741b4f3649d1ab083acf8dfd270ee6ea6334222dd603b68046a33",
@@ -83,7 +83,7 @@ def load_mazes(path: str | Path, size: int) -> dict[str, Task]:
 
 def _read(path: Path, size: int) -> tuple[dict[str, Task], str]:
     """The lists in a file, not yet checked maze by maze, and their checksum."""
-    hint = "save_mazes of metagym.maze_lists writes such files"
+    hint = "save_mazes of metagym.mazes.lists writes such files"
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import metagym  # noqa: F401
-from metagym.rendering import HEIGHT, WIDTH
+from metagym.rendering.optimization import HEIGHT, WIDTH
 
 KINDS = [
     ("LearnToOptimize-v0", {}),

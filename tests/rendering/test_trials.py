@@ -12,8 +12,8 @@ import pytest
 
 from metagym.agents.mazes import WallFollower
 from metagym.agents.navigation import Trilateration
-from metagym.canvas import HEIGHT, ORANGE, RED, SKY, WIDTH
-from metagym.rendering_trials import draw_bandit
+from metagym.rendering.canvas import HEIGHT, ORANGE, RED, SKY, WIDTH
+from metagym.rendering.trials import draw_bandit
 
 
 def _pixels(frame, colour):

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metagym import maze_lists
 from metagym.errors import DataError, InvalidArgumentError
-from metagym.maze_lists import CHECKSUMS, FOLDER, frozen_mazes, load_mazes, save_mazes
-from metagym.mazes import check_mazes, freeze, generate_mazes
+from metagym.mazes import lists as maze_lists
+from metagym.mazes.grid import check_mazes, freeze, generate_mazes
+from metagym.mazes.lists import CHECKSUMS, FOLDER, frozen_mazes, load_mazes, save_mazes
 
 SPLITS = ("train", "validation", "test")
 

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from metagym.canvas import (
+from metagym.mazes.grid import HEADINGS
+from metagym.rendering.canvas import (
     BLUE,
     FAINT,
     GREY,
@@ -25,7 +26,6 @@ from metagym.canvas import (
     Canvas,
     Point,
 )
-from metagym.mazes import HEADINGS
 
 _BOX = (16.0, 16.0, 496.0, 496.0)  # of the picture; the words stand to its right
 _WORDS = 520.0
@@ -50,11 +50,11 @@ def draw_maze(
     """The maze from above, and what the agent sees of it.
 
     Args:
-        walls: tiles [side, side], bool; see ``metagym.mazes``.
+        walls: tiles [side, side], bool; see ``metagym.mazes.grid``.
         target: row and column of its room.
         trails: of each inner episode the poses so far, those of the start included; empty for
             episodes to come. A pose is 4 · (row · size + column) + heading.
-        view: what the agent sees, [3, 5, 5]; see ``metagym.envs.maze_view``.
+        view: what the agent sees, [3, 5, 5]; see ``metagym.mazes.view``.
         lit: the tiles that it sees now, bool [side, side].
         explored: the tiles that it has seen in this trial; the others are grey.
         finished: how many inner episodes are over.

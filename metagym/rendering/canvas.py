@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 WIDTH, HEIGHT = 832, 512  # pixels; both are multiples of 16, which video codecs want
-# Okabe and Ito's colours, as in metagym.rendering.
+# Okabe and Ito's colours, as in metagym.rendering.optimization.
 BLUE, ORANGE, SKY, RED, GREY = "#0072B2", "#E69F00", "#56B4E9", "#D55E00", "#5F6B76"
 INK, PAPER, FAINT = "#1B2733", "#FBFAF7", "#E3E1DB"
 _SCALE = 2

@@ -14,7 +14,7 @@ import functools
 
 import numpy as np
 
-from metagym.mazes import HEADINGS
+from metagym.mazes.grid import HEADINGS
 
 DEPTH, WIDTH = 5, 5  # tiles
 CHANNELS = ("wall", "open", "target")  # all 0: not seen
@@ -32,7 +32,7 @@ def view_codes(walls: np.ndarray, target: np.ndarray) -> np.ndarray:
     """The code of the view from every pose.
 
     Args:
-        walls: bool [n, side, side], see ``metagym.mazes``.
+        walls: bool [n, side, side], see ``metagym.mazes.grid``.
         target: rooms [n, 2].
 
     Returns:

@@ -1,0 +1,1 @@
+"""Frames: optimisation runs (optimization) and trials (trials, on a canvas)."""

@@ -88,9 +88,30 @@ class Config:
     device: str = "auto"
 
 
-# What differs from the defaults where it has to; the numbers come from short runs on the
-# train split.
-RECIPES: dict[str, Config] = {}
+_BANDIT = Config(reward="expected")
+_LONG_BANDIT = Config(
+    reward="expected", lam=0.95, entropy=0.03, num_envs=256, minibatch=64, steps=50_000_000
+)
+_MDP = Config(
+    width=128, interactions=True, reward="expected", lam=0.9, entropy=0.03, num_envs=200,
+    minibatch=50, epochs=1, learning_rate=6e-3, steps=40_000_000,
+)  # fmt: skip
+_MAZE = Config(
+    width=96, discount=0.99, lam=0.95, entropy=0.02, num_envs=256, minibatch=64, epochs=2,
+    learning_rate=3e-3, steps=40_000_000,
+)  # fmt: skip
+
+# What was found in short runs on the train split, scored on the validation split.
+RECIPES: dict[str, Config] = {
+    "MetaBandit-v0": _BANDIT,
+    "MetaBandit-n10-k10-v0": _BANDIT,
+    "MetaBandit-n10-k50-v0": _BANDIT,
+    **{f"MetaBandit-n{n}-k{k}-v0": _LONG_BANDIT for n in (100, 500) for k in (5, 10, 50)},
+    "MetaTabularMDP-v0": _MDP,
+    **{f"MetaTabularMDP-n{n}-v0": _MDP for n in (25, 50, 75, 100)},
+    "MetaMaze-v0": _MAZE,
+    "MetaMaze-9x9-v0": _MAZE,
+}
 
 
 def recipe(env_id: str) -> Config:

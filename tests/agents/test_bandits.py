@@ -200,8 +200,9 @@ TOLERANCE = 4 * 0.5 / ROWS**0.5
         (Thompson(), [(0, 1.0)] * 3, {}, 4 / 5),  # Beta(4, 1) against a uniform draw
         (Thompson(), [(0, 0.0)], {}, 1 / 3),
         (Thompson(), [(0, 1.0)], {"alpha": 2.0}, 3 / 5),  # Beta(3, 1) against Beta(2, 1)
-        (OptimisticThompson(2), [(0, 1.0)], {}, 2 / 3),  # U^(1/4) against U^(1/2)
-        (OptimisticThompson(2), [(0, 1.0)], {"alpha": 2.0}, 3 / 5),  # U^(1/6) against U^(1/4)
+        # The better of two draws each: from Beta(1, 2) and Beta(1, 1), and Beta(2, 2) and (2, 1).
+        (OptimisticThompson(2), [(0, 0.0)], {}, 4 / 15),
+        (OptimisticThompson(2), [(0, 0.0)], {"alpha": 2.0}, 7 / 30),
         (OptimisticThompson(2, "mean"), [(0, 1.0)], {}, 1 - 1 / 9),  # either draw proposes it
         # N(1/2, 1/2) against N(0, 1): Φ(0.5 / sqrt(1.5))
         (Thompson(), [(0, 1.0)], {"arms": "gaussian"}, 0.658454),

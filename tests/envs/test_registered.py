@@ -34,6 +34,10 @@ VARIANTS = [
         {"reward": "observed_improvement"}, {"dtype": "float64"}, {"noise": 0.1}, {"dim": 1},
         {"problem": "quadratic"}, {"problem": "softmax", "problem_kwargs": {"dataset": "wine"}},
     )],
+    *[("MetaBandit-v0", kwargs) for kwargs in (
+        {"k": 1}, {"arms": "gaussian", "noise": 0.1}, {"alpha": 0.5, "beta": 2.0},
+    )],
+    *[("MetaMaze-v0", kwargs) for kwargs in ({"observation": "image"}, {"size": 3})],
 ]  # fmt: skip
 
 HEADINGS = [
@@ -71,28 +75,29 @@ def test_passes_gymnasiums_check_without_a_warning(env_id, kwargs):
     ],
     ids=lambda v: str(v),
 )
-def test_passes_our_vector_check(env_id, kwargs):
-    env = gym.make_vec(env_id, num_envs=3, horizon=12, **kwargs)
-    check_vector_env(
-        env, steps=30, make_single=lambda: gym.make(env_id, horizon=12, **kwargs).unwrapped
-    )
+def test_passes_our_vector_check(env_id, kwargs, short):
+    kwargs = {**short(env_id), **kwargs}
+    env = gym.make_vec(env_id, num_envs=3, **kwargs)
+    check_vector_env(env, steps=30, make_single=lambda: gym.make(env_id, **kwargs).unwrapped)
 
 
 @pytest.mark.parametrize("env_id", IDS)
-def test_every_episode_ends_with_finite_values_inside_the_spaces(env_id):
-    env = gym.make(env_id, horizon=9)
-    rng = np.random.default_rng(0)
+def test_every_episode_ends_with_finite_values_inside_the_spaces(env_id, short):
+    env = gym.make(env_id, **short(env_id))
+    env.action_space.seed(0)
     observation, info = env.reset(seed=0)
     for step in range(9):
         assert env.observation_space.contains(observation)
-        action = rng.uniform(-0.01, 0.01, env.action_space.shape).astype(np.float32)
+        action = env.action_space.sample()
+        if isinstance(env.action_space, gym.spaces.Box):
+            action *= np.float32(0.01)
         observation, reward, terminated, truncated, info = env.step(action)
         assert np.isfinite(reward)
         assert (terminated or truncated) == (step == 8)
     assert env.observation_space.contains(observation)
     assert np.isfinite(info["score"])
-    # A horizon cuts an endless process; a budget of queries is what the task is.
-    assert terminated == env_id.startswith("BlackBox")
+    # A horizon cuts an endless process; queries, pulls and inner episodes are what the task is.
+    assert terminated == env_id.startswith(("BlackBox", "Meta"))
 
 
 def _batched(entry_point):
@@ -146,6 +151,9 @@ def test_docstring_lists_every_id_of_the_class(entry_point):
 @pytest.mark.parametrize("env_id", IDS)
 def test_docstring_shape_is_the_observation_spaces(env_id):
     env = gym.make(env_id).unwrapped
+    if env_id.startswith("Meta"):
+        assert env.observation_space.shape == (env.layout.size,)
+        return
     d, k = env.problem.dim, env.action_space.shape[0]
     width = {
         "LearnToOptimizeEnv": 1 + 2 * d,

@@ -66,9 +66,10 @@ def test_the_correct_toy_passes(mode: AutoresetMode) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("row", ENVIRONMENTS, ids=lambda row: row.id)
-def test_every_registered_batch_passes(row: Any, mode: AutoresetMode) -> None:
+def test_every_registered_batch_passes(row: Any, mode: AutoresetMode, short: Any) -> None:
     # Short episodes, so that many of them end within a short run.
-    check_vector_env(gym.make_vec(row.id, num_envs=3, autoreset_mode=mode, horizon=12), steps=40)
+    env = gym.make_vec(row.id, num_envs=3, autoreset_mode=mode, **{**row.kwargs, **short(row.id)})
+    check_vector_env(env, steps=40)
 
 
 @pytest.mark.parametrize("mode", MODES)

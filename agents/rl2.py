@@ -322,10 +322,8 @@ def update(
                 ratio * gains, ratio.clamp(1.0 - config.clip, 1.0 + config.clip) * gains
             )
             error = (values - targets[:end, rows]).square()
-            mask = alive[:end, rows]
-            policy_loss, entropy, value_loss = (
-                (x * mask).sum() / mask.sum() for x in (-gain, entropies, error)
-            )
+            mask = alive[:end, rows] if ragged else None
+            policy_loss, entropy, value_loss = (_mean(x, mask) for x in (-gain, entropies, error))
             loss = policy_loss - entropy_coefficient * entropy
             loss = loss + config.value_coefficient * value_loss
             optimizer.zero_grad()
@@ -333,8 +331,8 @@ def update(
             norm = nn.utils.clip_grad_norm_(policy.parameters(), config.max_grad_norm)
             optimizer.step()
             with torch.no_grad():
-                kl = ((ratio - 1.0 - log_ratio) * mask).sum() / mask.sum()
-                outside = (((ratio - 1.0).abs() > config.clip) & mask).sum() / mask.sum()
+                kl = _mean(ratio - 1.0 - log_ratio, mask)
+                outside = _mean(((ratio - 1.0).abs() > config.clip).float(), mask)
                 numbers.append(
                     torch.stack([policy_loss, value_loss, entropy, kl, outside, norm]).cpu()
                 )
@@ -375,6 +373,11 @@ def _trial_length(env: VectorEnv) -> int:
         if isinstance(length := getattr(base, name, None), int):
             return length
     return int(getattr(env.spec, "max_episode_steps", None) or 100)
+
+
+def _mean(values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """The mean where ``mask``; everywhere if there is none."""
+    return values.mean() if mask is None else (values * mask).sum() / mask.sum()
 
 
 def _size_of_returns(trials: Trials, discount: float) -> float:

@@ -14,10 +14,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from metagym.agents.tabular_base import BayesianAgent, TabularAgent
-from metagym.errors import InvalidArgumentError, check_choice, check_positive
+from metagym.errors import InvalidArgumentError, check_above_zero, check_choice, check_positive
 from metagym.evaluation import evaluate
 from metagym.planning.mdp import action_values, optimistic_action_values
-from metagym.planning.posterior import ALL, above_zero
+from metagym.planning.posterior import ALL
 
 
 class OPSRL(BayesianAgent):
@@ -163,7 +163,7 @@ class UCRL2(TabularAgent):
     name = "ucrl2"
 
     def __init__(self, scale: float = 0.3, delta: float = 0.05, seed: int = 0) -> None:
-        self.scale, self.delta = above_zero("scale", scale), above_zero("delta", delta)
+        self.scale, self.delta = check_above_zero("scale", scale), check_above_zero("delta", delta)
         if self.delta > 1.0:
             raise InvalidArgumentError(f"delta={delta!r} has to be a probability.")
         super().__init__(seed, scale=self.scale, delta=self.delta)
@@ -235,4 +235,4 @@ def tune(
 
 
 def _not_negative(argument: str, value: Any) -> float:
-    return 0.0 if value == 0 else above_zero(argument, value)
+    return 0.0 if value == 0 else check_above_zero(argument, value)

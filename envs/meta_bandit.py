@@ -16,6 +16,7 @@ from metagym.core.task import Task
 from metagym.core.trial import TrialEnv
 from metagym.errors import (
     InvalidArgumentError,
+    check_above_zero,
     check_choice,
     check_positive,
     reject_unknown_kwargs,
@@ -144,8 +145,8 @@ class MetaBanditVectorEnv(TrialEnv):
         reject_unknown_kwargs(type(self), unknown)
         self.k, self.n = check_positive("k", k), check_positive("n", n)
         self.arms = check_choice("arms", arms, ARMS)
-        self.alpha, self.beta = _above_zero("alpha", alpha), _above_zero("beta", beta)
-        self.noise = _above_zero("noise", noise)
+        self.alpha, self.beta = check_above_zero("alpha", alpha), check_above_zero("beta", beta)
+        self.noise = check_above_zero("noise", noise)
         super().__init__(
             num_envs,
             state_space=gym.spaces.Box(0.0, 1.0, (0,), np.float32),
@@ -216,13 +217,3 @@ class MetaBanditVectorEnv(TrialEnv):
 
 class MetaBanditEnv(SingleEnv):
     batched = MetaBanditVectorEnv
-
-
-def _above_zero(argument: str, value: Any) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = -1.0
-    if not 0.0 < number < float("inf"):
-        raise InvalidArgumentError(f"{argument}={value!r} has to be a positive number.")
-    return number

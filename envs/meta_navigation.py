@@ -15,7 +15,12 @@ from metagym.core.batch import ALL
 from metagym.core.single import SingleEnv
 from metagym.core.task import Task
 from metagym.core.trial import InnerEpisodesEnv
-from metagym.errors import InvalidArgumentError, check_positive, reject_unknown_kwargs
+from metagym.errors import (
+    InvalidArgumentError,
+    check_above_zero,
+    check_positive,
+    reject_unknown_kwargs,
+)
 
 
 class MetaNavigation2DVectorEnv(InnerEpisodesEnv):
@@ -142,9 +147,9 @@ class MetaNavigation2DVectorEnv(InnerEpisodesEnv):
         reject_unknown_kwargs(type(self), unknown)
         self.n = check_positive("n", n)
         self.inner_horizon = check_positive("inner_horizon", inner_horizon)
-        self.action_scale = _above_zero("action_scale", action_scale)
-        self.goal_range = _above_zero("goal_range", goal_range)
-        self.tolerance = _above_zero("tolerance", tolerance)
+        self.action_scale = check_above_zero("action_scale", action_scale)
+        self.goal_range = check_above_zero("goal_range", goal_range)
+        self.tolerance = check_above_zero("tolerance", tolerance)
         reach = self.action_scale * self.inner_horizon
         super().__init__(
             num_envs,
@@ -226,13 +231,3 @@ class MetaNavigation2DVectorEnv(InnerEpisodesEnv):
 
 class MetaNavigation2DEnv(SingleEnv):
     batched = MetaNavigation2DVectorEnv
-
-
-def _above_zero(argument: str, value: Any) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = -1.0
-    if not 0.0 < number < float("inf"):
-        raise InvalidArgumentError(f"{argument}={value!r} has to be a positive number.")
-    return number

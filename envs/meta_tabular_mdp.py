@@ -77,6 +77,7 @@ class MetaTabularMDPVectorEnv(InnerEpisodesEnv):
     | key | when | meaning |
     |---|---|---|
     | `inner_episode` | always | inner episodes that are over |
+    | `expected_reward` | every step | the mean of the reward, given the state left and the action |
     | `task` | reset | `transitions` [states, actions, states] and `reward_means` [states, actions] |
     | `score` | end | sum of the reward *means* of the states and actions visited: the return without the rewards' noise, and with the same expectation |
     | `inner_returns` | end | the return of each inner episode, noise included [n] |

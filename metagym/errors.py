@@ -59,6 +59,17 @@ def check_positive(argument: str, value: Any) -> int:
     return int(value)
 
 
+def check_above_zero(argument: str, value: Any) -> float:
+    """Return ``value`` as a float if it is a finite number above 0, else raise."""
+    try:
+        number = -1.0 if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = -1.0
+    if not 0.0 < number < float("inf"):
+        raise InvalidArgumentError(f"{argument}={value!r} has to be a positive number.")
+    return number
+
+
 def reject_unknown_kwargs(owner: type, unknown: dict[str, Any]) -> None:
     """Raise for keyword arguments that ``owner`` does not have, naming the nearest right one."""
     if not unknown:

@@ -38,6 +38,7 @@ UNTRAINED: dict[str, str] = {
     "random_search": "metagym.agents.black_box:RandomSearch",
     "one_plus_one_es": "metagym.agents.black_box:OnePlusOneES",
     "cma_es": "metagym.agents.black_box:CMAES",
+    "value_iteration": "metagym.agents.tabular_base:ValueIteration",
     "shortest_path": "metagym.agents.mazes:ShortestPath",
     "wall_follower": "metagym.agents.mazes:WallFollower",
     "nearest_frontier": "metagym.agents.mazes:NearestFrontier",
@@ -45,8 +46,8 @@ UNTRAINED: dict[str, str] = {
     "trilateration": "metagym.agents.navigation:Trilateration",
 }
 
-# A module whose AGENTS maps further names to what builds them.
-_OPTIMIZERS = "metagym.agents.optimizers"
+# Modules whose AGENTS map further names to what builds them.
+_FAMILIES = ("metagym.agents.optimizers", "metagym.agents.bandits", "metagym.agents.tabular")
 
 
 def load_agent(text: str, env_id: str | None = None) -> Agent:
@@ -76,9 +77,9 @@ def load_agent(text: str, env_id: str | None = None) -> Agent:
             f"The agent {target!r} has to be trained: metagym train {target} ENV --out "
             f"runs/{target}; then give that folder."
         )
-    optimizers = _optimizers()
-    if target in optimizers:
-        return _build(optimizers[target], arguments, text)
+    families = _families()
+    if target in families:
+        return _build(families[target], arguments, text)
     names = agent_names()
     raise InvalidArgumentError(
         f"There is no agent {target!r}.{nearest(target, names)} Known: {', '.join(names)}; or give "
@@ -88,7 +89,7 @@ def load_agent(text: str, env_id: str | None = None) -> Agent:
 
 def agent_names() -> list[str]:
     """All names that ``load_agent`` takes."""
-    return [*UNTRAINED, *_optimizers(), *pretrained_names()]
+    return [*UNTRAINED, *_families(), *pretrained_names()]
 
 
 def trainer(name: str) -> ModuleType:
@@ -189,6 +190,8 @@ def _call(factory: Any, arguments: dict[str, Any], text: str) -> Any:
         raise InvalidArgumentError(f"{text}: {error}.") from None
 
 
-def _optimizers() -> dict[str, Callable[..., Agent]]:
-    agents: dict[str, Callable[..., Agent]] = importlib.import_module(_OPTIMIZERS).AGENTS
-    return agents
+def _families() -> dict[str, Callable[..., Agent]]:
+    tables: list[dict[str, Callable[..., Agent]]] = [
+        importlib.import_module(module).AGENTS for module in _FAMILIES
+    ]
+    return {name: agent for table in tables for name, agent in table.items()}

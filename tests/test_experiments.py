@@ -10,6 +10,8 @@ from types import ModuleType
 
 import pytest
 
+from metagym.agents import rl2
+
 FOLDER = Path(__file__).parent.parent / "experiments"
 
 
@@ -57,3 +59,59 @@ def test_quadratics(
     assert set(results) == {"published", "100", "1000", "dim 30"}
     assert (tmp_path / "curves.png").is_file()
     assert "published -1.39" in capsys.readouterr().out
+
+
+@pytest.fixture
+def tiny_rl2(monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = rl2.Config(num_envs=4, minibatch=4, epochs=1, width=8)
+    monkeypatch.setattr(rl2, "recipe", lambda env_id: tiny)
+
+
+def test_rl2_bandits(tmp_path: Path, capsys: pytest.CaptureFixture[str], tiny_rl2: None) -> None:
+    bandits = load("rl2_bandits")
+    config = bandits.Config(cells=("10,5",), out=tmp_path, seconds=0.1, trials=1000, tuning=200)
+    bandits.main(config)
+    table = (tmp_path / "table.md").read_text()
+    assert "*ceiling (exact)* | 6.6600" in table
+    assert all(f"| 10,5 | {name} |" in table for name in ("gittins", "ucb1", "rl2"))
+    again = sorted(path.stat().st_mtime_ns for path in tmp_path.rglob("*.json"))
+    bandits.main(config)  # nothing is computed again
+    assert (tmp_path / "table.md").read_text() == table
+    assert sorted(path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")) == again
+
+
+def test_rl2_mdps(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_rl2: None,
+) -> None:
+    mdps = load("rl2_mdps")
+    monkeypatch.setattr(mdps, "AGENTS", {n: mdps.AGENTS[n] for n in ("psrl", "mdp_greedy")})
+    config = mdps.Config(out=tmp_path, seconds=0.1, trials=40, tuning_trials=8)
+    mdps.main(config)
+    table = (tmp_path / "table.md").read_text()
+    assert all(f"| 10 | {name} |" in table for name in ("psrl", "mdp_greedy", "rl2"))
+    assert "SNAIL's normaliser" in table
+    capsys.readouterr()
+    mdps.main(config)
+    assert (tmp_path / "table.md").read_text() == table
+    assert "MetaTabularMDP-v0" not in capsys.readouterr().out  # which names what is computed
+
+
+def test_rl2_mazes(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_rl2: None,
+) -> None:
+    mazes = load("rl2_mazes")
+    monkeypatch.setattr(mazes, "MAZES", 8)
+    config = mazes.Config(quick=True, out=tmp_path, seconds=0.1)
+    mazes.main(config)
+    table = (tmp_path / "table.md").read_text()
+    assert "| shortest_path (sees the maze) |" in table and "rl2 (trained on 5 × 5)" in table
+    assert len(list(tmp_path.glob("*/*-n2.json"))) == 10
+    capsys.readouterr()
+    mazes.main(config)  # nothing is computed again
+    assert capsys.readouterr().out == table

@@ -19,6 +19,7 @@ CEILINGS: dict[str, str] = {
     "MetaBanditVectorEnv": "metagym.planning.ceilings:_bandit",
     "MetaTabularMDPVectorEnv": "metagym.planning.ceilings:_tabular_mdp",
     "MetaMazeVectorEnv": "metagym.planning.ceilings:_maze",
+    "MetaNavigation2DVectorEnv": "metagym.planning.ceilings:_navigation",
 }
 TASKS = 4096  # whose optima are averaged, by default
 
@@ -94,6 +95,13 @@ def _maze(env: Any, samples: int | None) -> Ceiling:
     from metagym.planning.mazes import shortest_return
 
     return _mean(env, samples, lambda task: shortest_return(task, env.n, env.inner_horizon))
+
+
+def _navigation(env: Any, samples: int | None) -> Ceiling:
+    from metagym.planning.navigation import straight_return
+
+    walk = env.n, env.inner_horizon, env.action_scale, env.tolerance
+    return _mean(env, samples, lambda task: straight_return(task, *walk))
 
 
 def _mean(env: Any, samples: int | None, optimum: Callable[[Task], np.ndarray]) -> Ceiling:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from metagym.errors import InvalidArgumentError
+from metagym.errors import check_above_zero
 
 ALL = slice(None)
 
@@ -42,8 +42,8 @@ class TabularPosterior:
         concentration: float = 1.0,
     ) -> None:
         self.prior_mean = float(prior_mean)
-        self.prior_precision = above_zero("prior_precision", prior_precision)
-        self.concentration = above_zero("concentration", concentration)
+        self.prior_precision = check_above_zero("prior_precision", prior_precision)
+        self.concentration = check_above_zero("concentration", concentration)
         self.transitions = np.zeros((rows, states, actions, states))  # how often seen
         self.visits = np.zeros((rows, states, actions))
         self.reward_sums = np.zeros((rows, states, actions))
@@ -92,14 +92,3 @@ class TabularPosterior:
         mean = self.reward_mean(rows)
         noise = rng.standard_normal(mean.shape) / np.sqrt(self.reward_precision(rows))
         return transitions, mean + noise
-
-
-def above_zero(argument: str, value: Any) -> float:
-    """``value`` as a float if it is positive and finite, else InvalidArgumentError."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = -1.0
-    if not 0.0 < number < float("inf"):
-        raise InvalidArgumentError(f"{argument}={value!r} has to be a positive number.")
-    return number

@@ -97,12 +97,12 @@ class SNAILCore(Core):
             by attention.
     """
 
-    def __init__(self, inputs: int, width: int, length: int, blocks: int = 2) -> None:
+    def __init__(self, inputs: int, width: int, length: int) -> None:
         super().__init__()
         self.embed = nn.Linear(inputs, width)
         size = width
         layers: list[_CausalConvolution | _Attention] = []
-        for _ in range(blocks):
+        for _ in range(2):
             for i in range(max(1, math.ceil(math.log2(max(2, length))))):
                 layers.append(_CausalConvolution(size, width, 2**i))
                 size += width
@@ -199,10 +199,6 @@ def make_core(kind: str, inputs: int, width: int, length: int) -> Core:
     """A core by name: "gru", "lstm" or "snail"."""
     if kind == "snail":
         return SNAILCore(inputs, width, length)
-    if kind == "attention":
-        return SNAILCore(inputs, width, 2, blocks=1)
-    if kind == "attention2":
-        return SNAILCore(inputs, width, 2, blocks=2)
     return {"gru": GRUCore, "lstm": LSTMCore}[kind](inputs, width)
 
 

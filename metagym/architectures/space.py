@@ -1,0 +1,188 @@
+"""SearchSpace: the strings that are architectures, one token after the other.
+
+A space of your own needs ``vocabulary``, ``length``, ``mask``, ``to_string``, ``from_string`` and
+``build``; sampling, mutation, neighbours and the checks of tokens follow from the masks.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from metagym.architectures.graph import Graph
+from metagym.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+PAD = -1  # a token that has not been chosen
+
+
+class SearchSpace(ABC):
+    """Which token may follow which, and what the finished strings mean.
+
+    Tokens are int64 arrays [B, length] (or [length] where one architecture is meant), filled from
+    the left, PAD behind the last token.
+
+    Attributes:
+        name: of the space.
+        vocabulary: what each of the V tokens means.
+        length: the most tokens of an architecture.
+    """
+
+    name: str
+    vocabulary: tuple[str, ...]
+    length: int
+
+    @abstractmethod
+    def mask(self, tokens: np.ndarray) -> np.ndarray:
+        """The tokens that may come next, bool [B, V]; none where an architecture is complete.
+
+        Every string that follows the masks ends in a valid architecture.
+        """
+
+    @abstractmethod
+    def to_string(self, tokens: np.ndarray) -> str:
+        """The architecture [length] in the notation of its literature; a partial one too."""
+
+    @abstractmethod
+    def from_string(self, text: str) -> np.ndarray:
+        """The tokens [length] of a complete architecture.
+
+        Raises:
+            InvalidArgumentError: the text is no architecture of this space; it says where.
+        """
+
+    @abstractmethod
+    def build(self, tokens: np.ndarray, *args: Any, **kwargs: Any) -> nn.Module:
+        """The module of a complete architecture; what it is given besides is the space's affair."""
+
+    def canonical(self, tokens: np.ndarray) -> str:
+        """A key that is the same for two complete architectures that compute the same.
+
+        Two keys may differ for equal functions, never the other way round. The string itself,
+        unless a space knows better.
+        """
+        return self.to_string(tokens)
+
+    def graph(self, tokens: np.ndarray) -> Graph:
+        """What to draw; partial architectures too."""
+        raise NotImplementedError(f"The space {self.name!r} has no drawing.")
+
+    # -- what follows from the masks -----------------------------------------------------------
+
+    def empty(self, count: int) -> np.ndarray:
+        """Strings without a token, [count, length]."""
+        return np.full((count, self.length), PAD, dtype=np.int64)
+
+    def finished(self, tokens: np.ndarray) -> np.ndarray:
+        """Which strings are complete, bool [B]."""
+        return np.logical_not(self.mask(tokens).any(axis=1))
+
+    def sample(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """Complete architectures [count, length].
+
+        Every token is uniform among those allowed, which is uniform over strings where the number
+        of choices does not depend on the choices before; a space where it does says so.
+        """
+        tokens = self.empty(count)
+        self._complete(tokens, rng, None)
+        return tokens
+
+    def mutate(self, tokens: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Each architecture [B, length] with one token changed to another that is allowed there.
+
+        Behind the change, old tokens stay where the masks still allow them and are drawn anew
+        where they do not. Rows where no token has an alternative stay as they are.
+        """
+        tokens = self.check(tokens)
+        used = tokens != PAD
+        choices = np.zeros((len(tokens), self.length), dtype=bool)
+        allowed = np.zeros((len(tokens), self.length, len(self.vocabulary)), dtype=bool)
+        prefix = self.empty(len(tokens))
+        for t in range(self.length):
+            allowed[:, t] = self.mask(prefix)
+            choices[:, t] = used[:, t] & (allowed[:, t].sum(axis=1) > 1)
+            prefix[:, t] = tokens[:, t]
+        changes = np.asarray(choices.any(axis=1))
+        places = _draw(choices | ~changes[:, None], rng)
+        rows = np.arange(len(tokens))
+        others = allowed[rows, places]
+        others[rows, tokens[rows, places]] = False
+        drawn = _draw(others | ~changes[:, None], rng)
+        kept = ~changes[:, None] | (np.arange(self.length) < places[:, None])
+        mutated = np.where(kept, tokens, PAD)
+        mutated[rows[changes], places[changes]] = drawn[changes]
+        self._complete(mutated, rng, tokens)
+        return mutated
+
+    def neighbours(self, tokens: np.ndarray) -> np.ndarray:
+        """All complete architectures [N, length] that differ from [length] in one token."""
+        tokens = self.check(np.asarray(tokens)[None])[0]
+        found = []
+        for place in np.flatnonzero(tokens != PAD):
+            prefix = self.empty(1)
+            prefix[0, :place] = tokens[:place]
+            others = np.flatnonzero(self.mask(prefix)[0])
+            others = others[others != tokens[place]]
+            if len(others):
+                changed = np.repeat(tokens[None], len(others), axis=0)
+                changed[:, place] = others
+                found.append(changed[self.valid(changed)])
+        return np.concatenate(found) if found else self.empty(0)
+
+    def valid(self, tokens: np.ndarray) -> np.ndarray:
+        """Which rows [B, length] are complete architectures, bool [B]."""
+        tokens = np.asarray(tokens)
+        good = np.ones(len(tokens), dtype=bool)
+        prefix = self.empty(len(tokens))
+        rows = np.arange(len(tokens))
+        for t in range(self.length):
+            allowed = self.mask(prefix)
+            chosen = (tokens[:, t] >= 0) & (tokens[:, t] < len(self.vocabulary))
+            follows = chosen & allowed[rows, np.where(chosen, tokens[:, t], 0)]
+            good &= np.where(allowed.any(axis=1), follows, tokens[:, t] == PAD)
+            # A row that went wrong ends there: masks are only asked about strings without gaps.
+            prefix[:, t] = np.where(follows & good, tokens[:, t], PAD)
+        return np.logical_and(good, self.finished(prefix))
+
+    def check(self, tokens: np.ndarray) -> np.ndarray:
+        """``tokens`` [B, length] as int64.
+
+        Raises:
+            InvalidArgumentError: the shape or type is wrong, or a row is no complete architecture.
+        """
+        array = np.asarray(tokens)
+        if array.ndim != 2 or array.shape[1] != self.length or array.dtype.kind not in "iu":
+            raise InvalidArgumentError(
+                f"Architectures of the space {self.name!r} are whole numbers [B, {self.length}], "
+                f"not {array.dtype} {list(array.shape)}."
+            )
+        if len(wrong := np.flatnonzero(~self.valid(array))):
+            row = int(wrong[0])
+            raise InvalidArgumentError(
+                f"Row {row} is no complete architecture of the space {self.name!r}: "
+                f"{array[row].tolist()}."
+            )
+        return array.astype(np.int64)
+
+    def _complete(
+        self, tokens: np.ndarray, rng: np.random.Generator, wish: np.ndarray | None
+    ) -> None:
+        """Fill the strings from their first PAD on, with the tokens of ``wish`` where allowed."""
+        rows = np.arange(len(tokens))
+        for t in range(self.length):
+            allowed = self.mask(tokens)
+            due = (tokens[:, t] == PAD) & allowed.any(axis=1)
+            drawn = _draw(allowed | ~due[:, None], rng)
+            if wish is not None:
+                wanted = np.where(wish[:, t] >= 0, wish[:, t], 0)
+                drawn = np.where((wish[:, t] >= 0) & allowed[rows, wanted], wanted, drawn)
+            tokens[:, t] = np.where(due, drawn, tokens[:, t])
+
+
+def _draw(allowed: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """One index per row, uniform among those that are allowed: [B]."""
+    return np.asarray(np.where(allowed, rng.random(allowed.shape), -1.0).argmax(axis=1))

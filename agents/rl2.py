@@ -52,7 +52,7 @@ class Config:
         core: what remembers: "gru", "lstm" or "snail" (causal convolutions and attention).
         width: of the core.
         interactions: let last state, action and reward multiply on their way in, and read the
-            memory by the state; see ``RecurrentActorCritic``. For trials that have states.
+            memory by the state; see ``RecurrentActorCritic``.
         steps: environment steps, unless the command line says how long.
         num_envs: trials per iteration.
         minibatch: trials per gradient step.
@@ -90,8 +90,9 @@ class Config:
 
 _BANDIT = Config(reward="expected")
 _LONG_BANDIT = Config(
-    reward="expected", lam=0.95, entropy=0.03, num_envs=256, minibatch=64, steps=50_000_000
-)
+    interactions=True, reward="expected", lam=0.95, entropy=0.03, num_envs=256, minibatch=64,
+    steps=50_000_000,
+)  # fmt: skip
 _MDP = Config(
     width=128, interactions=True, reward="expected", lam=0.9, entropy=0.03, num_envs=200,
     minibatch=50, epochs=1, learning_rate=6e-3, steps=40_000_000,

@@ -20,11 +20,12 @@ from metagym.core.task import Task, copy_task
 from metagym.core.trial import InnerEpisodesEnv
 from metagym.errors import (
     InvalidArgumentError,
+    check_bool,
     check_choice,
     check_positive,
     reject_unknown_kwargs,
 )
-from metagym.mazes.grid import HEADINGS, check_mazes
+from metagym.mazes.grid import HEADINGS, check_mazes, draw_places
 from metagym.mazes.lists import frozen_mazes, load_mazes
 from metagym.mazes.view import CHANNELS, DEPTH, OPEN_AHEAD, WIDTH, view_codes, views, window
 
@@ -122,6 +123,7 @@ class MetaMazeVectorEnv(InnerEpisodesEnv):
     | `n` | int | `2` | inner episodes |
     | `inner_horizon` | int or None | `None` | steps after which an inner episode ends; None is 250 at size 5, 1000 at size 9, 250 · ⌈(size / 5)²⌉ in general |
     | `observation` | str | `"flat"` | `"flat"` or `"image"` |
+    | `augment` | bool | `False` | every trial has a start, a heading and a target of its own in the layout of the list: for training, since a thousand mazes are few enough to learn by heart |
     | `mazes` | str, Path or None | `None` | a file of your own mazes, written by `metagym.mazes.lists.save_mazes` |
     | `split` | str | `"train"` | `"train"`, `"validation"` or `"test"` |
     | `autoreset_mode` | AutoresetMode or str | `AutoresetMode.NEXT_STEP` | what follows the end of an episode (`gym.make_vec` only) |
@@ -158,6 +160,7 @@ class MetaMazeVectorEnv(InnerEpisodesEnv):
         n: int = 2,
         inner_horizon: int | None = None,
         observation: str = "flat",
+        augment: bool = False,
         mazes: str | Path | None = None,
         split: str = "train",
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
@@ -176,6 +179,7 @@ class MetaMazeVectorEnv(InnerEpisodesEnv):
             else check_positive("inner_horizon", inner_horizon)
         )
         self.observation = check_choice("observation", observation, OBSERVATIONS)
+        self.augment = check_bool("augment", augment)
         super().__init__(
             num_envs,
             episodes=self.n,
@@ -219,7 +223,10 @@ class MetaMazeVectorEnv(InnerEpisodesEnv):
         whole, rest = divmod(n, count)
         index = [rng.permutation(count) for _ in range(whole)]
         index.append(rng.choice(count, rest, replace=False))
-        return copy_task(self._list, np.concatenate(index))
+        task = copy_task(self._list, np.concatenate(index))
+        if self.augment:
+            task |= draw_places(rng, n, self.size)
+        return task
 
     def _check_task_values(self, task: Task) -> None:
         check_mazes(task, self.size, "options['task']")

@@ -6,8 +6,13 @@
    gradient, history write and one copy of the observation, with no environment around it;
    and against a SyncVectorEnv of singles.
 2. ``gym.make("LearnToOptimize-v0")`` against ``gym.make("CartPole-v1")``.
-3. Throughput and memory from 1 to 65,536 environments, as a table and a plot.
-4. Resident memory over ten million steps.
+3. ``gym.make_vec("MetaBandit-v0", num_envs=1024)`` against CartPole-v1's own vector environment.
+4. RL²'s training on MetaBandit-v0 against sb3-contrib's RecurrentPPO: one LSTM of 48 units for
+   policy and value, 4 epochs; the number of environments and the minibatch are the fastest of a
+   grid for each. RecurrentPPO runs twice: on our batched environment through ``SB3VecEnv``, and on
+   what SB3 brings along, ``make_vec_env``.
+5. Throughput and memory from 1 to 65,536 environments, as a table and a plot.
+6. Resident memory over ten million steps.
 
 Contestants take turns within every repetition, so a change of the machine's speed meets all of
 them; each ratio is the median over the repetitions, with the smallest and the largest.
@@ -19,12 +24,15 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import importlib.util
 import json
 import resource
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +42,16 @@ import tyro
 from matplotlib.figure import Figure
 
 import metagym  # noqa: F401
+from metagym.agents import rl2 as agent
 
+BANDIT = "MetaBandit-v0"
 ID = "LearnToOptimize-v0"
 DIM, HISTORY = 10, 25
+SIZES: dict[str, tuple[tuple[int, int], ...]] = {  # environments, trials to a minibatch
+    "rl2": ((1024, 256), (1024, 1024), (4096, 1024)),
+    "rl2_over_recurrent_ppo": ((128, 128), (1024, 256), (1024, 1024)),
+    "the_same_on_sb3s_envs": ((64, 64), (128, 128)),
+}
 
 
 @dataclass(frozen=True)
@@ -46,12 +61,14 @@ class Config:
     Args:
         out: folder for speed.json and speed.png.
         repetitions: of each comparison.
+        training_repetitions: of the comparisons of training, which take longer.
         growth_steps: environment steps of the memory test.
         max_envs: the largest batch of the table.
     """
 
     out: Path = Path("results/speed")
     repetitions: int = 7
+    training_repetitions: int = 5
     growth_steps: int = 10_000_000
     max_envs: int = 65_536
 
@@ -82,11 +99,13 @@ def bare_kernel(num_envs: int, steps: int) -> float:
     return _rate(step, steps) * num_envs
 
 
-def batch(num_envs: int, steps: int, **kwargs: Any) -> float:
+def batch(num_envs: int, steps: int, env_id: str = ID, **kwargs: Any) -> float:
     """Steps per second of a vector environment, resets included."""
-    env = gym.make_vec(ID, num_envs, **kwargs)
+    env = gym.make_vec(env_id, num_envs, **kwargs)
     env.reset(seed=0)
-    actions = np.float32(0.01) * env.action_space.sample()
+    actions = env.action_space.sample()
+    if env_id == ID:
+        actions = np.float32(0.01) * actions
     rate = _rate(lambda: env.step(actions), steps) * num_envs
     env.close()
     return rate
@@ -133,6 +152,67 @@ def ratios(
         "range": [quotients[0], quotients[-1]],
         "rates": np.median(np.array(pairs), axis=0).tolist(),
     }
+
+
+def rl2(num_envs: int, minibatch: int, iterations: int) -> float:
+    """Steps per second of RL²'s training: trials played and learned from."""
+    config = agent.Config(core="lstm", num_envs=num_envs, minibatch=minibatch, device="cpu")
+
+    def run(count: int) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            steps = 10 * num_envs * count
+            agent.train(BANDIT, folder, config, steps=steps, progress=False)
+
+    started = _seconds(lambda: run(1))
+    return 10 * num_envs * iterations / (_seconds(lambda: run(1 + iterations)) - started)
+
+
+def recurrent_ppo(num_envs: int, minibatch: int, iterations: int, *, stock: bool) -> float:
+    """Steps per second of sb3-contrib's RecurrentPPO; ``minibatch`` counts trials, as ours."""
+    from sb3_contrib import RecurrentPPO
+    from stable_baselines3.common.env_util import make_vec_env
+
+    from metagym.rl.sb3 import SB3VecEnv
+
+    env = (
+        make_vec_env(BANDIT, num_envs)
+        if stock
+        else SB3VecEnv(gym.make_vec(BANDIT, num_envs, autoreset_mode="SameStep"))
+    )
+    model = RecurrentPPO(
+        "MlpLstmPolicy", env, n_steps=10, batch_size=10 * minibatch, n_epochs=agent.Config.epochs,
+        learning_rate=1e-3, gamma=1.0, device="cpu",
+        policy_kwargs={"lstm_hidden_size": agent.Config.width, "net_arch": [],
+                       "shared_lstm": True, "enable_critic_lstm": False},
+    )  # fmt: skip
+    model.learn(10 * num_envs)
+    seconds = _seconds(lambda: model.learn(10 * num_envs * iterations))
+    env.close()
+    return 10 * num_envs * iterations / seconds
+
+
+def fastest(train: Callable[[int, int, int], float], sizes: tuple[tuple[int, int], ...]) -> Any:
+    """``train`` with the number of environments and the minibatch that are fastest."""
+    rates = {size: max(train(*size, 2) for _ in range(2)) for size in sizes}
+    best = max(rates, key=lambda size: rates[size])
+    print(f"  environments, trials to a minibatch: {best} of {', '.join(map(str, sizes))}")
+    return lambda: train(*best, 3)
+
+
+def training(repetitions: int) -> dict[str, Any]:
+    """RL² against RecurrentPPO, on our batch and on SB3's own environments."""
+    ours = fastest(rl2, SIZES["rl2"])
+    results = {}
+    for name, stock in (("rl2_over_recurrent_ppo", False), ("the_same_on_sb3s_envs", True)):
+        theirs = fastest(partial(recurrent_ppo, stock=stock), SIZES[name])
+        results[name] = ratios(ours, theirs, repetitions)
+    return results
+
+
+def _seconds(work: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
 
 
 def table(max_envs: int) -> list[dict[str, float]]:
@@ -216,16 +296,28 @@ def main(config: Config) -> None:
             lambda: single(ID, 5000), lambda: single("CartPole-v1", 20_000), n
         ),
     }
+    results["bandit_1024_over_cartpole"] = ratios(
+        lambda: batch(1024, 2000, BANDIT), lambda: batch(1024, 2000, "CartPole-v1"), n
+    )
+    if importlib.util.find_spec("sb3_contrib") is None:
+        print("RecurrentPPO is left out: pip install metagym-envs[sb3-contrib].")
+    else:
+        results |= training(config.training_repetitions)
     for name, goal in (
         ("batch_1024_over_kernel", ">= 0.5"),
         ("batch_1024_over_sync", "reported"),
         ("single_over_cartpole", ">= 0.12"),
+        ("bandit_1024_over_cartpole", ">= 0.8"),
+        ("rl2_over_recurrent_ppo", ">= 12"),
+        ("the_same_on_sb3s_envs", "reported"),
     ):
+        if name not in results:
+            continue
         ratio = results[name]
         low, high = ratio["range"]
         a, b = ratio["rates"]
         print(
-            f"{name:24} {ratio['median']:7.2f}  [{low:.2f}, {high:.2f}]  goal {goal:8}"
+            f"{name:26} {ratio['median']:7.2f}  [{low:.2f}, {high:.2f}]  goal {goal:8}"
             f"  {a:12,.0f} / {b:,.0f} steps/s"
         )
     results["table"] = table(config.max_envs)

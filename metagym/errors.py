@@ -59,6 +59,13 @@ def check_positive(argument: str, value: Any) -> int:
     return int(value)
 
 
+def check_bool(argument: str, value: Any) -> bool:
+    """Return ``value`` if it is True or False, else raise: a string such as "no" would be true."""
+    if not isinstance(value, bool):
+        raise InvalidArgumentError(f"{argument}={value!r} has to be True or False.")
+    return value
+
+
 def check_above_zero(argument: str, value: Any) -> float:
     """Return ``value`` as a float if it is a finite number above 0, else raise."""
     try:

@@ -52,10 +52,15 @@ def generate_mazes(size: int, count: int, rng: np.random.Generator) -> Task:
         visited[on, place[on]] = True
         depth[back] = np.maximum(depth[back] - 1, 0)
         place[back] = stack[back, depth[back]]
+    return {"walls": walls.reshape(count, side, side), **draw_places(rng, count, size)}
+
+
+def draw_places(rng: np.random.Generator, count: int, size: int) -> Task:
+    """Starts [count, 3] with headings, and other rooms as targets [count, 2], all uniform."""
+    rooms = size * size
     target = _draw(rng, count, rooms)
     start = (target + 1 + _draw(rng, count, rooms - 1)) % rooms
     return {
-        "walls": walls.reshape(count, side, side),
         "start": np.stack([start // size, start % size, _draw(rng, count, 4)], axis=1),
         "target": np.stack([target // size, target % size], axis=1),
     }

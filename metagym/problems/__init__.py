@@ -7,10 +7,10 @@ when they are asked for, so that a quadratic does not wait for scikit-learn or t
 from __future__ import annotations
 
 import importlib
-import inspect
 from typing import Any
 
-from metagym.errors import InvalidArgumentError, check_choice, nearest
+from metagym.errors import InvalidArgumentError
+from metagym.named import make_named
 from metagym.problems.base import ProblemFamily
 
 FAMILIES: dict[str, str] = {
@@ -69,14 +69,5 @@ def make_problem(
         raise InvalidArgumentError(
             f"problem={problem!r} has to be a ProblemFamily or one of {', '.join(FAMILIES)}."
         )
-    module, name = FAMILIES[check_choice("problem", problem, FAMILIES)].split(":")
-    family = getattr(importlib.import_module(module), name)
-    known = list(inspect.signature(family).parameters)
-    for argument in kwargs:
-        if argument not in known:
-            raise InvalidArgumentError(
-                f"problem {problem!r} has no argument {argument!r}.{nearest(argument, known)}"
-                f" Its arguments: {', '.join(known) or 'none'}."
-            )
-    made: ProblemFamily = family(**kwargs)
+    made: ProblemFamily = make_named("problem", problem, FAMILIES, kwargs)
     return made

@@ -41,7 +41,8 @@ class RecurrentActorCritic(nn.Module):
             Multiplicative interactions and where to find them): the core is shown, besides the
             observation, the outer product of the last state and action, plain and times the
             reward, and the heads read its memory by the state that they are in. A table of what
-            was seen where needs to be learned no longer. None: the observation as it is.
+            was seen where needs to be learned no longer. Where trials have no states, the action
+            times the reward is all there is to add. None: the observation as it is.
 
     Raises:
         InvalidArgumentError: other spaces.
@@ -69,11 +70,11 @@ class RecurrentActorCritic(nn.Module):
         else:
             raise InvalidArgumentError(f"Actions {action_space} are neither Discrete nor a Box.")
         self.action_shape = action_space.shape or ()
-        self.layout = layout if layout is not None and layout.state > 0 else None
+        self.layout = layout
         inputs, keys = math.prod(observation_space.shape), 1
-        if self.layout is not None:
-            inputs += 2 * self.layout.state * self.layout.action
-            keys += self.layout.state
+        if layout is not None:
+            inputs += (2 * layout.state or 1) * layout.action
+            keys += layout.state
         self.core = make_core(core, inputs, width, length)
         self.policy = nn.Linear(self.core.outputs, actions * keys)
         self.value = nn.Linear(self.core.outputs, keys)
@@ -165,6 +166,8 @@ class RecurrentActorCritic(nn.Module):
         """The observation, the last state ⊗ the last action, and that times the reward."""
         assert self.layout is not None
         view = self.layout.split(seen)
+        if not self.layout.state:  # then the pair is the action, which is there already
+            return torch.cat([seen, view.action * view.reward[..., None]], dim=-1)
         pairs = (last_states[..., :, None] * view.action[..., None, :]).flatten(-2)
         return torch.cat([seen, pairs, pairs * view.reward[..., None]], dim=-1)
 

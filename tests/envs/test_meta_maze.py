@@ -356,3 +356,19 @@ def test_bad_actions_are_typed_errors():
     for actions in ([0, 3], [0.0, 1.0], [0, 1, 2], [-1, 0]):
         with pytest.raises(InvalidActionError):
             env.step(np.array(actions))
+
+
+def test_augmented_mazes_keep_their_layouts_and_draw_the_rest_anew():
+    frozen = {walls.tobytes() for walls in frozen_mazes(5, "train")["walls"]}
+    env = gym.make_vec("MetaMaze-v0", 1000, augment=True)
+    places = []
+    for _ in range(2):
+        task = env.reset(seed=None if places else 0)[1]["task"]
+        assert {walls.tobytes() for walls in task["walls"]} == frozen
+        assert not (task["start"][:, :2] == task["target"]).all(axis=1).any()
+        places.append({walls.tobytes(): tuple(start) for walls, start in zip(
+            task["walls"], task["start"], strict=True)})  # fmt: skip
+    same = np.mean([places[0][walls] == places[1][walls] for walls in frozen])
+    assert same < 0.05  # 1 in 100 by chance
+    with pytest.raises(InvalidArgumentError, match="augment='no'"):
+        gym.make("MetaMaze-v0", augment="no")

@@ -1,0 +1,34 @@
+"""Things that are chosen by name: a table of strings, loaded when one of them is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from metagym.errors import InvalidArgumentError, check_choice, nearest
+
+
+def make_named(argument: str, name: Any, table: Mapping[str, str], kwargs: dict[str, Any]) -> Any:
+    """What ``table[name]`` ("module:factory") makes of ``kwargs``.
+
+    Args:
+        argument: what users call the choice, for the messages.
+        name: one of the table's names.
+        table: names to strings; a module loads when its name is asked for.
+        kwargs: of the factory.
+
+    Raises:
+        InvalidArgumentError: there is no such name, or the factory has no such argument.
+    """
+    module, factory = table[check_choice(argument, name, table)].split(":")
+    make = getattr(importlib.import_module(module), factory)
+    known = list(inspect.signature(make).parameters)
+    for given in kwargs:
+        if given not in known:
+            raise InvalidArgumentError(
+                f"{argument} {name!r} has no argument {given!r}.{nearest(given, known)}"
+                f" Its arguments: {', '.join(known) or 'none'}."
+            )
+    return make(**kwargs)

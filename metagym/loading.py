@@ -31,6 +31,7 @@ TRAINED: dict[str, str] = {
     "ppo": "metagym.agents.ppo",
     "reinforce": "metagym.agents.reinforce",
     "rl2": "metagym.agents.rl2",
+    "controller": "metagym.agents.controller",
 }
 
 UNTRAINED: dict[str, str] = {

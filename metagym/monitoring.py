@@ -82,9 +82,15 @@ class RunLogger:
 
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
-        self._writer.add_image(
-            tag, np.asarray(canvas.buffer_rgba())[..., :3], step, dataformats="HWC"
-        )
+        self.image(tag, np.asarray(canvas.buffer_rgba())[..., :3], step)
+
+    def image(self, tag: str, frame: np.ndarray, step: int) -> None:
+        """A picture [height, width, 3] (uint8), below IMAGES."""
+        self._writer.add_image(tag, frame, step, dataformats="HWC")
+
+    def text(self, tag: str, text: str, step: int) -> None:
+        """A line, below TEXT."""
+        self._writer.add_text(tag, text, step)
 
     def flush(self) -> None:
         """Put everything on the disk."""

@@ -20,15 +20,20 @@ def make_named(argument: str, name: Any, table: Mapping[str, str], kwargs: dict[
         kwargs: of the factory.
 
     Raises:
-        InvalidArgumentError: there is no such name, or the factory has no such argument.
+        InvalidArgumentError: there is no such name, the factory has no such argument, or it
+            needs one that is not given.
     """
     module, factory = table[check_choice(argument, name, table)].split(":")
     make = getattr(importlib.import_module(module), factory)
-    known = list(inspect.signature(make).parameters)
+    parameters = inspect.signature(make).parameters
+    known = list(parameters)
     for given in kwargs:
         if given not in known:
             raise InvalidArgumentError(
                 f"{argument} {name!r} has no argument {given!r}.{nearest(given, known)}"
                 f" Its arguments: {', '.join(known) or 'none'}."
             )
+    for needed, parameter in parameters.items():
+        if parameter.default is parameter.empty and needed not in kwargs:
+            raise InvalidArgumentError(f"{argument} {name!r} needs the argument {needed!r}.")
     return make(**kwargs)

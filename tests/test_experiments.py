@@ -122,3 +122,19 @@ def test_rl2_mazes(
     capsys.readouterr()
     mazes.main(config)  # nothing is computed again
     assert capsys.readouterr().out == table
+
+
+def test_recurrent_cell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recurrent_cell = load("recurrent_cell")
+    path = tmp_path / "text.txt"
+    path.write_text("\n".join(["abba" * 4, "baab" * 3] * 20))
+    config = recurrent_cell.Config(
+        out=tmp_path / "out", data=path, children=3, search_symbols=500, search_parameters=2000,
+        finalists=2, parameters=3000, epochs=1, seeds=2, learning_rate=0.01,
+    )  # fmt: skip
+    rows = recurrent_cell.main(config)
+    assert [row["name"] for row in rows[:3]] == ["RNN", "GRU", "LSTM"] and len(rows) == 6
+    printed = capsys.readouterr().out
+    assert recurrent_cell.main(config) == rows  # from the cache, seconds included
+    assert capsys.readouterr().out == printed
+    assert len(json.loads((tmp_path / "out" / "results.json").read_text())["rows"]) == 6

@@ -30,16 +30,21 @@ class Evaluator(ABC):
     Attributes:
         name: of the evaluator.
         space: whose architectures it scores.
-        optimum: the highest expected ``test`` there is, or None where nobody knows.
+        reward_name: what ``Evaluation.reward`` is, in words.
+        test_name: what ``Evaluation.test`` is, in words; None if there is no such thing.
+        optimum: the highest ``test`` there is, or None where nobody knows.
     """
 
     name: str
     space: SearchSpace
+    reward_name: str = "validation accuracy"
+    test_name: str | None = "test accuracy"
     optimum: float | None = None
 
     @abstractmethod
-    def evaluate(self, tokens: np.ndarray, rng: np.random.Generator | None = None) -> Evaluation:
+    def evaluate(self, tokens: np.ndarray, seeds: np.ndarray | None = None) -> Evaluation:
         """Evaluate architectures [B, length].
 
-        ``rng`` chooses among repeated trainings where a table holds several; None: their mean.
+        ``seeds``, whole numbers [B], choose among repeated trainings, as luck does for one who
+        trains once; None: their mean.
         """

@@ -59,6 +59,12 @@ class SearchSpace(ABC):
     def build(self, tokens: np.ndarray, *args: Any, **kwargs: Any) -> nn.Module:
         """The module of a complete architecture; what it is given besides is the space's affair."""
 
+    def strings(self, tokens: np.ndarray) -> np.ndarray:
+        """``to_string`` of many rows [B, length]: an object array [B]."""
+        strings = np.empty(len(tokens), dtype=object)
+        strings[:] = [self.to_string(row) for row in tokens]
+        return strings
+
     def canonical(self, tokens: np.ndarray) -> str:
         """A key that is the same for two complete architectures that compute the same.
 

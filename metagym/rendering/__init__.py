@@ -1,1 +1,1 @@
-"""Frames: optimisation runs (optimization) and trials (trials, on a canvas)."""
+"""Frames: optimisation runs (optimization), and on a canvas trials and architectures (graphs)."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -37,6 +38,41 @@ class Canvas:
         left, top, right, bottom = (round(_SCALE * c) for c in corners)
         if right > left and bottom > top:
             self._draw.rectangle((left, top, right - 1, bottom - 1), fill=colour)
+
+    def rounded(
+        self, corners: Box, radius: float, colour: str, outline: str, width: float = 1.5
+    ) -> None:
+        """A filled box with round corners and a border."""
+        left, top, right, bottom = (round(_SCALE * c) for c in corners)
+        self._draw.rounded_rectangle(
+            (left, top, right, bottom), round(_SCALE * radius), colour, outline,
+            max(1, round(_SCALE * width)),
+        )  # fmt: skip
+
+    def curve(self, points: Sequence[Point], colour: str, width: float, *, down: bool) -> None:
+        """A smooth line through all points, which leaves each of them downwards (or rightwards)."""
+        smooth = [points[0]]
+        for (x0, y0), (x1, y1) in pairwise(points):
+            bend = abs(x1 - x0) if down else abs(y1 - y0)
+            share = np.linspace(0.0, 1.0, int(np.clip(bend / 3, 1, 16)) + 1)[1:]
+            turn = share * share * (3 - 2 * share)  # along it grows evenly, across it ends flat
+            x = x0 + (x1 - x0) * (turn if down else share)
+            y = y0 + (y1 - y0) * (share if down else turn)
+            smooth += zip(x.tolist(), y.tolist(), strict=True)
+        self._draw.line(
+            [(_SCALE * x, _SCALE * y) for x, y in smooth],
+            fill=colour,
+            width=max(1, round(_SCALE * width)),
+        )
+
+    def tip(self, place: Point, size: float, colour: str, *, down: bool) -> None:
+        """The head of an arrow that ends at ``place``, pointing downwards (or rightwards)."""
+        x, y = _SCALE * place[0], _SCALE * place[1]
+        back, wide = _SCALE * size, _SCALE * size * 0.55
+        sides = [(x - wide, y - back), (x + wide, y - back)]
+        if not down:
+            sides = [(x - back, y - wide), (x - back, y + wide)]
+        self._draw.polygon([(x, y), *sides], fill=colour)
 
     def line(self, points: Sequence[Point], colour: str, width: float) -> None:
         """A line through all points, with round ends."""
@@ -102,6 +138,11 @@ class Canvas:
         """Text of a height in pixels; ``anchor`` is pillow's."""
         font = _font(max(4, round(_SCALE * size)), bold)
         self._draw.text((_SCALE * x, _SCALE * y), text, fill=colour, font=font, anchor=anchor)
+
+
+def text_width(text: str, size: float, *, bold: bool = False) -> float:
+    """Pixels that a line of ``Canvas.words`` takes."""
+    return _font(max(4, round(_SCALE * size)), bold).getlength(text) / _SCALE
 
 
 @functools.cache

@@ -1,0 +1,242 @@
+"""LanguageModelEvaluator: how good a recurrent cell is at predicting the next symbol of a text.
+
+The reward is Zoph & Le's (2017), c / perplexity² on validation data.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from metagym.architectures.cache import ResultCache, fingerprint
+from metagym.architectures.evaluator import Evaluation, Evaluator
+from metagym.architectures.recurrent import RecurrentSpace
+from metagym.errors import (
+    InvalidArgumentError,
+    check_above_zero,
+    check_choice,
+    check_positive,
+    reject_unknown_kwargs,
+)
+from metagym.tasks.text import Text, load_ptb, load_text
+
+if TYPE_CHECKING:
+    from metagym.architectures.recurrent_modules import RecurrentCell
+
+OPTIMIZERS = ("adam", "sgd")
+_VERSION = 1  # of what training does; part of the fingerprint
+
+
+@dataclass(frozen=True)
+class LanguageSettings:
+    """How the child is made and trained; either ``width`` or ``parameters`` is given.
+
+    Attributes:
+        width: of the cell.
+        parameters: of the whole child, to which the width is chosen that comes nearest.
+        embedding: features of a symbol; of no account where ``tied``.
+        tied: the softmax has the embedding's weights, which then has as many features as the cell.
+        bias: whether found cells have biases, as torch's own have.
+        optimizer: "adam" or "sgd".
+        learning_rate: at the start; it falls linearly to 0.
+        clip: the largest norm of a gradient.
+        batch_size: columns of text that are read side by side.
+        steps: symbols through which a gradient goes back.
+        epochs: over the training text.
+        max_symbols: of the training text that are read in all; None: as many as the epochs have.
+        max_evaluation_symbols: of the validation and the test text, from their beginning; None:
+            all.
+        max_seconds: the time of one child; None: no limit. A child that takes longer scores 0,
+            so that scores only depend on the machine where children come near the limit.
+        max_parameters: a child with more scores 0; None: no limit.
+        device: where children are trained.
+    """
+
+    width: int | None = None
+    parameters: int | None = None
+    embedding: int = 32
+    tied: bool = False
+    bias: bool = True
+    optimizer: str = "adam"
+    learning_rate: float = 0.01
+    clip: float = 1.0
+    batch_size: int = 32
+    steps: int = 35
+    epochs: int = 1
+    max_symbols: int | None = None
+    max_evaluation_symbols: int | None = None
+    max_seconds: float | None = None
+    max_parameters: int | None = None
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if (self.width is None) == (self.parameters is None):
+            raise InvalidArgumentError(
+                f"Give either width or parameters, not width={self.width!r} and "
+                f"parameters={self.parameters!r}."
+            )
+        check_choice("optimizer", self.optimizer, OPTIMIZERS)
+        for name in ("embedding", "batch_size", "steps", "epochs"):
+            check_positive(name, getattr(self, name))
+        for name in (
+            "width", "parameters", "max_symbols", "max_evaluation_symbols", "max_parameters",
+        ):  # fmt: skip
+            if getattr(self, name) is not None:
+                check_positive(name, getattr(self, name))
+        for name in ("learning_rate", "clip", "max_seconds"):
+            if getattr(self, name) is not None:
+                check_above_zero(name, getattr(self, name))
+
+
+@dataclass(frozen=True)
+class LanguageRecord:
+    """What became of one child.
+
+    Attributes:
+        status: "trained", or why it scores 0: "diverged", "too slow", "too many
+            parameters" or "out of memory".
+        validation_perplexity: the best of its epochs; None where it was not trained to the end.
+        test_perplexity: of the same weights.
+        width: of the cell.
+        parameters: of the whole child.
+        symbols: of the training text that it read.
+        seconds: that it took, evaluation included.
+        curve: the validation perplexity after each epoch.
+    """
+
+    status: str
+    validation_perplexity: float | None
+    test_perplexity: float | None
+    width: int
+    parameters: int
+    symbols: int
+    seconds: float
+    curve: tuple[float, ...]
+
+
+class LanguageModelEvaluator(Evaluator):
+    """Trains recurrent cells as language models of a text.
+
+    Isomorphic architectures are trained as one: their common representative. The same architecture
+    and seed give the same perplexities, on one machine with one number of threads.
+
+    Args:
+        space: of the cells.
+        text: a ``Text``; the path of a text file, for ``load_text``, or of a folder, for
+            ``load_ptb``; None: the Penn Treebank in the folder METAGYM_DATA.
+        settings: of the children, or a dict of them; None: ``LanguageSettings(width=64)``.
+        level: "character" or "word", of a text that is not a ``Text`` yet.
+        constant: c of the reward c / perplexity²; None: the square of the perplexity of symbol
+            frequencies alone (``Text.unigram_perplexity``), so that a child that has learnt
+            no more than these has a reward of 1, and twice as low a perplexity gives 4.
+        cache: a ``ResultCache`` or the path of one, which keeps records between processes; None:
+            in memory only.
+        seed: of initial weights, together with the architecture's key.
+
+    Attributes:
+        records: the records of this evaluator's children, by key.
+    """
+
+    name = "language"
+    reward_name = "c / validation perplexity²"
+    test_name = "c / test perplexity²"
+
+    def __init__(
+        self,
+        space: RecurrentSpace,
+        text: Text | str | os.PathLike[str] | None = None,
+        settings: LanguageSettings | Mapping[str, Any] | None = None,
+        *,
+        level: str = "character",
+        constant: float | None = None,
+        cache: ResultCache | str | os.PathLike[str] | None = None,
+        seed: int = 0,
+    ) -> None:
+        if constant is not None:
+            check_above_zero("constant", constant)
+        self.space: RecurrentSpace = space
+        self.text = text = _text(text, level)
+        self.settings = settings = _settings(settings)
+        self.constant = text.unigram_perplexity() ** 2 if constant is None else float(constant)
+        self.seed = int(seed)
+        self.records: dict[str, LanguageRecord] = {}
+        self.cache = ResultCache(cache) if isinstance(cache, str | os.PathLike) else cache
+        self.fingerprint = fingerprint(
+            evaluator=self.name, version=_VERSION, text=text.digest, seed=self.seed,
+            settings=dataclasses.asdict(settings),
+        )  # fmt: skip
+
+    def evaluate(self, tokens: np.ndarray, seeds: np.ndarray | None = None) -> Evaluation:
+        """Train the architectures [B, length], or look them up; ``seeds`` are not used.
+
+        The rewards are c / perplexity², 0 for a child that failed; ``test`` is the same of the
+        test text. The cost is the seconds that a training took when it was done.
+        """
+        records = [self.record(row) for row in self.space.check(tokens)]
+        return Evaluation(
+            np.array([self.score(record.validation_perplexity) for record in records]),
+            np.array([self.score(record.test_perplexity) for record in records]),
+            np.array([record.seconds for record in records]),
+        )
+
+    def record(self, tokens: np.ndarray) -> LanguageRecord:
+        """What became of one architecture [length]."""
+        chosen = self.space.representative(tokens)
+        build = functools.partial(self._build, chosen)
+        return self.fit(f"{self.space.name}: {self.space.to_string(chosen)}", build)
+
+    def fit(self, key: str, make_cell: Callable[[int, int], RecurrentCell]) -> LanguageRecord:
+        """Train any cell, or look it up.
+
+        Args:
+            key: names the cell in ``records`` and in the cache.
+            make_cell: ``make_cell(inputs, width)``.
+        """
+        if key in self.records:
+            return self.records[key]
+        stored = None if self.cache is None else self.cache.get(self.fingerprint, key)
+        if stored is None:
+            from metagym.architectures.language_modules import train
+
+            digest = hashlib.sha256(f"{self.seed}:{key}".encode()).digest()
+            seed = int.from_bytes(digest[:8], "big") >> 1  # torch takes 63 bits
+            stored = dataclasses.asdict(train(make_cell, self.text, self.settings, seed))
+            if self.cache is not None:  # which keeps the first record where two processes write
+                stored = self.cache.put(self.fingerprint, key, stored)
+        record = LanguageRecord(**{**stored, "curve": tuple(stored["curve"])})
+        self.records[key] = record
+        return record
+
+    def score(self, perplexity: float | None) -> float:
+        """c / perplexity²; 0 for None."""
+        return 0.0 if perplexity is None else self.constant / perplexity**2
+
+    def _build(self, tokens: np.ndarray, inputs: int, width: int) -> RecurrentCell:
+        return self.space.build(tokens, inputs, width, self.settings.bias)
+
+
+def _text(text: Text | str | os.PathLike[str] | None, level: str) -> Text:
+    if isinstance(text, Text):
+        return text
+    if text is None or Path(text).is_dir():
+        return load_ptb(text, level)
+    return load_text(text, level)
+
+
+def _settings(settings: LanguageSettings | Mapping[str, Any] | None) -> LanguageSettings:
+    if isinstance(settings, LanguageSettings):
+        return settings
+    given = {"width": 64} if settings is None else dict(settings)
+    known = {field.name for field in dataclasses.fields(LanguageSettings)}
+    reject_unknown_kwargs(
+        LanguageSettings, {name: value for name, value in given.items() if name not in known}
+    )
+    return LanguageSettings(**given)

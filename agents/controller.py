@@ -21,6 +21,7 @@ from gymnasium.vector import VectorEnv
 from torch import nn
 
 from metagym.architectures import PAD, SearchSpace
+from metagym.architectures.chain import scheduled_depth
 from metagym.checkpoint import load_checkpoint, save_checkpoint
 from metagym.core import Agent
 from metagym.errors import CheckpointError, InvalidArgumentError, ResetNeededError
@@ -245,8 +246,6 @@ def write(
     for t in range(space.length):
         allowed = base.action_masks()
         if config.schedule:
-            from metagym.architectures.chain import scheduled_depth
-
             depth = min(max(scheduled_depth(count), space.shortest), space.depth)
             allowed = np.where(over[:, None], True, space.depth_mask(tokens, depth))
         # Rows that are over write on behind their end; nobody looks at it.
@@ -283,8 +282,8 @@ def update(
     optimizer.step()
     by_position = ((entropies * alive).sum(dim=0) / alive.sum(dim=0).clamp(min=1)).detach()
     return {
-        "train/policy_gradient_loss": float(-gain), "train/entropy": float(entropy),
-        "train/baseline": float(critic.average or 0.0), "train/grad_norm": float(norm),
+        "train/policy_gradient_loss": -gain.item(), "train/entropy": entropy.item(),
+        "train/baseline": float(critic.average or 0.0), "train/grad_norm": norm.item(),
         **{f"tokens/entropy_{t:02}": float(value) for t, value in enumerate(by_position)
            if alive[:, t].any()},
     }  # fmt: skip

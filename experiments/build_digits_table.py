@@ -303,8 +303,6 @@ def pack(done: dict[int, dict[str, Any]], numbers: np.ndarray, training: Trainin
 
 def report(table: DigitsTable) -> dict[str, float]:
     """How well the table ranks architectures: quantities by name."""
-    from scipy.stats import spearmanr
-
     validation, test = table.accuracy("validation"), table.accuracy("test")
     seeds = test.shape[1]
     final, mean = test[:, :, -1], test[:, :, -1].mean(axis=1)
@@ -325,27 +323,32 @@ def report(table: DigitsTable) -> dict[str, float]:
         "... of the best tenth": float(noise_upper),
         "reliability of one training": float(1 - noise**2 / final.var()),
         "share tied with the best": float((mean >= mean.max() - tied).mean()),
-        "Spearman, validation of one training with mean test": float(
-            spearmanr(validation[:, 0, -1], mean)[0]
+        "Spearman, validation of one training with mean test": spearman(validation[:, 0, -1], mean),
+        "Spearman, mean validation with mean test": spearman(
+            validation[:, :, -1].mean(axis=1), mean
         ),
-        "Spearman, mean validation with mean test": float(
-            spearmanr(validation[:, :, -1].mean(axis=1), mean)[0]
-        ),
-        "... among the best tenth": float(
-            spearmanr(validation[upper][:, :, -1].mean(axis=1), mean[upper])[0]
-        ),
+        "... among the best tenth": spearman(validation[upper][:, :, -1].mean(axis=1), mean[upper]),
         "measured seconds, mean": float(table.seconds.mean()),
         "fit: seconds": float(start),
         "fit: seconds per FLOP, image and epoch": float(slope),
         "fit: correlation": float(np.corrcoef(work, table.seconds)[0, 1]),
     }
     lines |= {
-        f"Spearman, validation after {epoch + 1} epochs with mean test": float(
-            spearmanr(validation[:, 0, epoch], mean)[0]
+        f"Spearman, validation after {epoch + 1} epochs with mean test": spearman(
+            validation[:, 0, epoch], mean
         )
         for epoch in range(test.shape[2])
     }
     return lines
+
+
+def spearman(first: np.ndarray, second: np.ndarray) -> float:
+    """The rank correlation, NaN where one of both is constant, as it may be in tiny tables."""
+    from scipy.stats import spearmanr
+
+    if min(np.ptp(first), np.ptp(second)) == 0:
+        return float("nan")
+    return float(spearmanr(first, second)[0])
 
 
 def card(table: DigitsTable, quality: dict[str, float]) -> str:

@@ -1,0 +1,331 @@
+"""ArchitectureSearchTrial-v0: a whole architecture search is one episode.
+
+RL² (Duan et al. 2016) on the searches of NAS-Bench-201 (Dong & Yang 2020): an agent that keeps its
+memory from one architecture to the next, and is paid for the best, learns how to search.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode
+
+from metagym.architectures import PAD, Evaluator, SearchSpace, make_evaluator
+from metagym.core.batch import ALL
+from metagym.core.single import SingleEnv
+from metagym.core.task import Task
+from metagym.core.trial import InnerEpisodesEnv
+from metagym.errors import (
+    InvalidArgumentError,
+    check_above_zero,
+    check_bool,
+    check_choice,
+    check_positive,
+    reject_unknown_kwargs,
+)
+
+REWARDS = ("improvement", "validation")
+SEEDS = 2**31  # how many different trainings tasks tell apart
+REWARD_BOUND = 10.0  # rewards and validation scores are shown to agents up to this
+
+
+class ArchitectureSearchTrialVectorEnv(InnerEpisodesEnv):
+    """
+    ## Description
+
+    n architectures, one after the other, each written token by token and scored on validation
+    data. The return is what the best of them is worth: an agent that remembers what it tried can
+    learn to search.
+
+    ## Action Space
+
+    `Discrete(V)`: the next token of the current architecture; `info["action_mask"]` and
+    `action_masks()` say which may come next. A masked token ends the architecture: it is worth 0,
+    costs nothing, and counts as one of the n.
+
+    ## Observation Space
+
+    `Box((2 · S + V + 2,), float32)` with S = length · V + 2.
+
+    | index | meaning | range |
+    |---|---|---|
+    | 0 … S-3 | the state s: the tokens so far, each one-hot | {0, 1} |
+    | S-2 | the validation score of the architecture finished last, 0 before one is | [0, 10] |
+    | S-1 | the share of the budget that is left | [0, 1] |
+    | S … S+V-1 | the previous action, one-hot | {0, 1} |
+    | S+V | the previous reward | [0, 10] |
+    | S+V+1 | done: 1 where the previous step ended an architecture | {0, 1} |
+    | S+V+2 … 2·S+V+1 | the state s' that it ended in, all its tokens and its score; else 0 | [0, 10] |
+
+    `env.unwrapped.layout.split(observation)` gives the blocks by name.
+
+    ## Rewards
+
+    - `"improvement"` (default): by how much the architecture is better than the best before it, or
+      0; the return is the best validation score.
+    - `"validation"`: the validation score of every architecture.
+
+    ## Starting State
+
+    No architecture, and no token of the first.
+
+    ## Task Distribution
+
+    A task is the `seed` with which all of a trial's architectures are trained, so that one that is
+    written twice scores the same, and `operations` [V]: what each token means. It is 0, 1, … V-1
+    unless `shuffle=True`, which gives every trial a random order: then nothing can be known
+    beforehand, and all has to be found out. Splits have seeds of their own.
+    `reset(options={"task": task})` sets both.
+
+    ## Episode End
+
+    An inner episode is an architecture; it ends with its last token or with a masked one.
+
+    ### Termination
+
+    After n architectures, or when the next one would cost more than is left of `budget_seconds`:
+    the budget defines the task.
+
+    ### Truncation
+
+    Never.
+
+    ## Information
+
+    | key | when | meaning |
+    |---|---|---|
+    | `action_mask` | always | 1 for each token that may come next, int8 [V] |
+    | `inner_episode` | always after the first step | how many architectures are over |
+    | `validation` | every step | of the architecture that this step ended; else 0 |
+    | `best_validation` | every step | the best so far; 0 before there is one |
+    | `cost` | every step | simulated seconds spent so far |
+    | `task` | reset | `seed` and `operations` |
+    | `architecture` | end | the best by validation, in the notation of its literature |
+    | `score` | end | its test score where there is one, else its validation score |
+    | `inner_returns`, `inner_lengths` | end | of each architecture, [n] |
+
+    ## Arguments
+
+    | name | type | default | meaning |
+    |---|---|---|---|
+    | `num_envs` | int | `1` | rows of the batch (`gym.make_vec` only) |
+    | `evaluator` | str or Evaluator | `"digits201"` | a name of `metagym.architectures.EVALUATORS` or an evaluator of your own |
+    | `space` | str, SearchSpace or None | `None` | for evaluators that score any space |
+    | `evaluator_kwargs` | dict or None | `None` | further arguments of the evaluator |
+    | `n` | int | `32` | architectures of a trial |
+    | `budget_seconds` | float or None | `None` | what they may cost together; None is no limit |
+    | `free_duplicates` | bool | `False` | an architecture that is isomorphic to one before it costs no seconds |
+    | `reward` | str | `"improvement"` | `"improvement"` or `"validation"` |
+    | `shuffle` | bool | `False` | tokens mean something else in every trial; for spaces where every token may come anywhere |
+    | `split` | str | `"train"` | `"train"`, `"validation"` or `"test"` |
+    | `autoreset_mode` | AutoresetMode or str | `AutoresetMode.NEXT_STEP` | what follows the end of an episode (`gym.make_vec` only) |
+    | `render_mode` | str or None | `None` | `"rgb_array"`: the architecture being written, and the best |
+
+    ## Registered Configurations
+
+    | id | arguments |
+    |---|---|
+    | `ArchitectureSearchTrial-v0` | the defaults |
+
+    ## References
+
+    - Y. Duan et al. RL²: fast reinforcement learning via slow reinforcement learning.
+      arXiv:1611.02779, 2016.
+    - X. Dong, Y. Yang. NAS-Bench-201: extending the scope of reproducible neural architecture
+      search. ICLR 2020.
+
+    ## Version History
+
+    - v0: first version.
+    """  # noqa: E501
+
+    score_name = "test score of the best"
+    _state_names = (
+        *InnerEpisodesEnv._state_names,
+        "_tokens", "_written", "_last", "_best", "_best_test", "_best_tokens", "_cost", "_spent",
+        "_seen",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        *,
+        evaluator: str | Evaluator = "digits201",
+        space: str | SearchSpace | None = None,
+        evaluator_kwargs: dict[str, Any] | None = None,
+        n: int = 32,
+        budget_seconds: float | None = None,
+        free_duplicates: bool = False,
+        reward: str = "improvement",
+        shuffle: bool = False,
+        split: str = "train",
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        render_mode: str | None = None,
+        **unknown: Any,
+    ) -> None:
+        reject_unknown_kwargs(type(self), unknown)
+        self.evaluator = make_evaluator(evaluator, space, **(evaluator_kwargs or {}))
+        self.space, self.n = self.evaluator.space, check_positive("n", n)
+        self.budget_seconds = (
+            None if budget_seconds is None else check_above_zero("budget_seconds", budget_seconds)
+        )
+        self.free_duplicates = check_bool("free_duplicates", free_duplicates)
+        self.reward = check_choice("reward", reward, REWARDS)
+        self.shuffle = check_bool("shuffle", shuffle)
+        self._vocabulary = len(self.space.vocabulary)
+        if self.shuffle and not self.space.mask(self.space.empty(1)).all():
+            raise InvalidArgumentError(
+                f"shuffle=True needs a space where every token may come anywhere; the space "
+                f"{self.space.name!r} is none."
+            )
+        size = self.space.length * self._vocabulary
+        high = np.append(np.ones(size), [REWARD_BOUND, 1.0])
+        super().__init__(
+            num_envs,
+            episodes=self.n,
+            state_space=gym.spaces.Box(np.zeros(size + 2, np.float32), high.astype(np.float32)),
+            action_space=gym.spaces.Discrete(self._vocabulary),
+            reward_range=(0.0, REWARD_BOUND),
+            split=split,
+            autoreset_mode=autoreset_mode,
+            render_mode=render_mode,
+        )
+        self._tokens = self.space.empty(self.num_envs)  # of the current architecture
+        self._written = np.zeros(self.num_envs, dtype=np.int64)  # how many they are
+        self._last, self._best, self._best_test, self._cost = np.zeros((4, self.num_envs))
+        self._best_tokens = self.space.empty(self.num_envs)
+        self._spent = np.zeros(self.num_envs, dtype=bool)  # whose seconds are
+        self._seen: list[list[str]] = [[] for _ in range(self.num_envs)]  # keys, where they count
+
+    @property
+    def trial_length(self) -> int:
+        """The most steps that a trial can take."""
+        return self.n * self.space.length
+
+    def action_masks(self) -> np.ndarray:
+        """Which token may come next, bool [num_envs, V]; all where a trial is over."""
+        allowed = self.space.mask(self._tokens)
+        return allowed | self._terminated[:, None]
+
+    def _sample_tasks(self, rng: np.random.Generator, n: int) -> Task:
+        operations = np.tile(np.arange(self._vocabulary), (n, 1))
+        if self.shuffle:
+            operations = rng.permuted(operations, axis=1)
+        return {"seed": rng.integers(SEEDS, size=n), "operations": operations}
+
+    def _check_task_values(self, task: Task) -> None:
+        if (np.sort(task["operations"], axis=1) != np.arange(self._vocabulary)).any():
+            raise InvalidArgumentError(
+                f"options['task']['operations'] has to hold each of 0 … {self._vocabulary - 1} "
+                "once in every row."
+            )
+
+    def _start(self, rows: Any) -> None:
+        for values in (self._last, self._best, self._best_test, self._cost):
+            values[rows] = 0.0
+        self._best_tokens[rows] = PAD
+        self._spent[rows] = False
+        for row in self._every_row[rows]:
+            self._seen[row] = []
+        super()._start(rows)
+
+    def _start_episode(self, rows: Any) -> None:
+        self._tokens[rows] = PAD
+        self._written[rows] = 0
+
+    def _inner_step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+        running = ~self._terminated  # nothing is evaluated for rows that wait for a reset
+        legal = self.space.mask(self._tokens)[self._every_row, actions] & running
+        written = np.flatnonzero(legal)
+        meant = self._task["operations"][written, actions[written]]
+        self._tokens[written, self._written[written]] = meant
+        self._written += legal
+        complete = legal & self.space.finished(self._tokens)
+        rewards, validation = np.zeros(self.num_envs), np.zeros(self.num_envs)
+        if len(rows := np.flatnonzero(complete)):
+            rows, found = self._paid(rows)
+            validation[rows] = found.reward
+            better = found.reward > self._best[rows]
+            rewards[rows] = (
+                found.reward
+                if self.reward == "validation"
+                else np.maximum(found.reward - self._best[rows], 0.0)
+            )
+            best = rows[better]
+            self._best[best], self._best_tokens[best] = found.reward[better], self._tokens[best]
+            self._best_test[best] = found.test[better]
+        ended = complete | (running & ~legal)
+        self._last = np.where(ended, validation, self._last)
+        info = {
+            "validation": validation, "best_validation": self._best.copy(),
+            "cost": self._cost.copy(),
+        }  # fmt: skip
+        return rewards, ended, info
+
+    def _paid(self, rows: np.ndarray) -> tuple[np.ndarray, Any]:
+        """Those of ``rows`` whose architecture the budget covers, evaluated."""
+        found = self.evaluator.evaluate(self._tokens[rows], self._task["seed"][rows])
+        cost = found.cost.copy()
+        if self.free_duplicates:
+            for i, row in enumerate(rows):
+                key = self.space.canonical(self._tokens[row])
+                if key in self._seen[row]:
+                    cost[i] = 0.0
+                else:
+                    self._seen[row].append(key)
+        total = self._cost[rows] + cost
+        covered = total <= (np.inf if self.budget_seconds is None else self.budget_seconds)
+        self._spent[rows[~covered]] = True
+        self._cost[rows[covered]] = total[covered]
+        return rows[covered], type(found)(*(values[covered] for values in found))
+
+    def _advance(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+        rewards, terminated, info = super()._advance(actions)
+        over = terminated | self._spent
+        info["action_mask"] = (self.space.mask(self._tokens) | over[:, None]).astype(np.int8)
+        return rewards, over, info
+
+    def _start_info(self) -> dict[str, np.ndarray]:
+        return {"action_mask": self.space.mask(self._tokens).astype(np.int8)}
+
+    def _states(self, rows: Any = ALL) -> np.ndarray:
+        tokens = self._tokens[rows]
+        # What is shown are the agent's own tokens, whatever they mean.
+        own = np.argsort(self._task["operations"][rows], axis=1)
+        shown = np.take_along_axis(own, np.where(tokens == PAD, 0, tokens), axis=1)
+        one_hot = (shown[..., None] == np.arange(self._vocabulary)) & (tokens != PAD)[..., None]
+        left = 1.0 - self._episode[rows] / self.n
+        if self.budget_seconds is not None:
+            left = np.minimum(left, 1.0 - self._cost[rows] / self.budget_seconds)
+        numbers = np.stack([np.clip(self._last[rows], 0.0, REWARD_BOUND), left.clip(0.0)], axis=1)
+        return np.concatenate([one_hot.reshape(len(tokens), -1), numbers], axis=1)
+
+    def _end_info(self) -> dict[str, np.ndarray]:
+        tested = self.evaluator.test_name is not None
+        return {
+            **super()._end_info(),
+            "architecture": self.space.strings(self._best_tokens),
+            "score": self._best_test if tested else self._best,
+        }
+
+    def _render_row(self, row: int) -> np.ndarray:
+        from metagym.rendering.graphs import draw_graph  # pillow is slow to import
+
+        over = bool(self._terminated[row])
+        tokens = self._best_tokens[row] if over else self._tokens[row]
+        episode = min(int(self._episode[row]) + 1, self.n)
+        title = f"architecture {episode} of {self.n}, best so far {self._best[row]:.4f}"
+        if over:
+            title = f"the best of {min(int(self._episode[row]), self.n)}: {self._best[row]:.4f}"
+        return draw_graph(self.space.graph(tokens), title, self.space.to_string(tokens))
+
+
+class ArchitectureSearchTrialEnv(SingleEnv):
+    batched = ArchitectureSearchTrialVectorEnv
+
+    def action_masks(self) -> np.ndarray:
+        """Which token may come next, bool [V]."""
+        masks: np.ndarray = self._batch.action_masks()[0]  # type: ignore[attr-defined]
+        return masks

@@ -90,8 +90,7 @@ class Config:
 
 _BANDIT = Config(reward="expected")
 _LONG_BANDIT = Config(
-    interactions=True, reward="expected", lam=0.95, entropy=0.03, num_envs=256, minibatch=64,
-    steps=50_000_000,
+    interactions=True, reward="expected", lam=0.9, entropy=0.05, steps=72_000_000,
 )  # fmt: skip
 _MDP = Config(
     width=128, interactions=True, reward="expected", lam=0.9, entropy=0.03, num_envs=200,

@@ -32,9 +32,6 @@ class CheckpointError(MetagymError, OSError):
     """A checkpoint is missing, corrupt, or belongs to another agent or environment."""
 
 
-_NOT_OF_USERS = ("self", "args", "single_observation_space", "single_action_space")
-
-
 def nearest(name: str, choices: Iterable[str]) -> str:
     """``" Did you mean 'x'?"`` for the choice closest to ``name``, or an empty string."""
     close = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.5)
@@ -81,15 +78,8 @@ def reject_unknown_kwargs(owner: type, unknown: dict[str, Any]) -> None:
     """Raise for keyword arguments that ``owner`` does not have, naming the nearest right one."""
     if not unknown:
         return
-    known = sorted(
-        {
-            name
-            for cls in owner.__mro__
-            if "__init__" in vars(cls)
-            for name, parameter in inspect.signature(vars(cls)["__init__"]).parameters.items()
-            if parameter.kind is not parameter.VAR_KEYWORD and name not in _NOT_OF_USERS
-        }
-    )
+    parameters = inspect.signature(owner).parameters.values()
+    known = sorted(p.name for p in parameters if p.kind is not p.VAR_KEYWORD)
     name = next(iter(unknown))
     raise InvalidArgumentError(
         f"{owner.__name__} has no argument {name!r}.{nearest(name, known)}"

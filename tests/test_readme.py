@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -33,6 +34,7 @@ def test_every_block_is_run_here() -> None:
         "class SignDescent",
         "TorchProblem",
         "class Bowl",
+        "RL2Wrapper",
     )
     assert sorted(BLOCKS) == sorted(block(word) for word in known)
 
@@ -90,3 +92,15 @@ def test_the_family_of_ones_own_is_an_environment() -> None:
     newest = observation[-7:]
     away = info["task"]["initial"] - info["task"]["centre"]
     np.testing.assert_allclose(newest[1:4], 2 * away, rtol=1e-5)
+
+
+def test_any_environment_is_a_trial() -> None:
+    names = run(block("RL2Wrapper"), gym=gym)
+    env = names["env"]
+    env.reset(seed=0)
+    steps, over = 0, False
+    while not over:
+        observation, _, over, _, info = env.step(env.action_space.sample())
+        steps += 1
+    assert info["inner_episode"] == 3 and steps > 24
+    assert observation.shape == (4 + 2 + 2 + 4,)

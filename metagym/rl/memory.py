@@ -75,8 +75,10 @@ class LSTMCore(Core):
         return {name: torch.zeros(rows, self.outputs, device=device) for name in ("h", "c")}
 
     def step(self, inputs: torch.Tensor, memory: Memory) -> tuple[torch.Tensor, Memory]:
-        h, c = torch.lstm_cell(inputs, (memory["h"], memory["c"]), *_weights(self.cell))
-        return h, {"h": h, "c": c}
+        # Half the time of ``torch.lstm_cell`` on a CPU.
+        last = memory["h"][None], memory["c"][None]
+        features, (h, c) = self.cell(inputs[None], last)
+        return features[0], {"h": h[0], "c": c[0]}
 
     def sequence(self, inputs: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
         return _run(self.cell, inputs, lengths)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -29,6 +31,7 @@ def test_a_resumed_run_replaces_what_came_after_its_checkpoint(tmp_path):
     with RunLogger(tmp_path) as logger:
         for step in (1, 2, 3):
             logger.scalar("train/loss", step, step)
+    time.sleep(1.0)  # event files are read in the order of their names, which hold the second
     with RunLogger(tmp_path, resume_step=2) as logger:
         logger.scalar("train/loss", 30.0, 3)
     assert read_scalars(tmp_path)["train/loss"] == [(1, 1.0), (2, 2.0), (3, 30.0)]

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import tyro
+from matplotlib.figure import Figure
 
 from metagym.agents import rl2
 from metagym.agents.random import RandomAgent
@@ -31,6 +32,7 @@ from metagym.checkpoint import CONFIG
 from metagym.core import Agent
 from metagym.errors import InvalidArgumentError, check_positive
 from metagym.evaluation import Result, evaluate
+from metagym.monitoring import read_scalars
 from metagym.planning.mdp import evaluate_policy, value_iteration
 
 NS = (10, 25, 50, 75, 100)
@@ -271,6 +273,29 @@ def _cell(result: Result) -> str:
     return f"{result.mean:.1f} ± {(high - low) / 2:.1f}"
 
 
+def plot(folder: Path, results: list[Result], path: Path) -> None:
+    """How RL² got better as it was trained, beside where the others are without training."""
+    points = read_scalars(folder).get("rollout/score_mean", [])
+    if not points:  # it was interrupted before the end of its first iteration
+        return
+    step, score = np.array(points).T
+    width = max(1, len(score) // 100)
+    parts = [x[: len(x) // width * width].reshape(-1, width).mean(axis=1) for x in (step, score)]
+    drawing = Figure(figsize=(6, 4), dpi=120, layout="constrained")
+    axes = drawing.subplots()
+    axes.plot(parts[0] / 1e6, parts[1], label="RL², while it explores")
+    for i, result in enumerate(results):
+        if result.agent in ("random", "psrl", "ucrl2", "beb", "rl2"):
+            prior = result.agent_config.get("prior")
+            label = result.agent if prior is None else f"{result.agent}, {prior} prior"
+            axes.axhline(result.mean, color=f"C{i % 9 + 1}", lw=1, ls="--", label=label)
+    axes.set_xlabel("million environment steps")
+    axes.set_ylabel("expected reward of a trial, n = 10")
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False, fontsize=8)
+    drawing.savefig(path)
+
+
 def main(config: Config) -> None:
     """Tune, train, test, print; write everything to ``out``."""
     if config.quick and config.full:
@@ -288,6 +313,9 @@ def main(config: Config) -> None:
         f"classical cells, off by more than two standard errors: {'; '.join(off) or 'none'}.\n\n"
     )
     text += normaliser_table(found) + "\n"
+    folder = config.checkpoint or config.out / "rl2-n10"
+    if any(folder.glob("*tfevents*")):
+        plot(folder, results[10], config.out / "curve.png")
     print("\n" + text)
     (config.out / "table.md").write_text(text)
     print(f"Written to {config.out}.")

@@ -19,7 +19,8 @@ import gymnasium as gym
 import tyro
 from tyro.conf import Positional
 
-from metagym.checkpoint import CONFIG, load_checkpoint
+from metagym.baselines.few_shot import METHODS
+from metagym.checkpoint import CONFIG, load_checkpoint, read_config
 from metagym.errors import CheckpointError, InvalidArgumentError, MetagymError
 from metagym.files import refuse_existing
 from metagym.loading import load_agent, trainer
@@ -93,8 +94,8 @@ class TrainOptions:
 def train(agent: Positional[str], run: TrainOptions) -> None:
     """Train an agent: metagym train AGENT ENV --out DIR.
 
-    Agents: ppo, reinforce, rl2. What can be set of one: metagym train AGENT --help.
-    Ctrl-C saves; --resume goes on.
+    Agents: ppo, reinforce, rl2, controller, l2l; few-shot methods such as maml, on tasks such as
+    sinusoid. What can be set of one: metagym train AGENT --help. Ctrl-C saves; --resume goes on.
 
     Args:
         agent: which one, always first.
@@ -104,7 +105,10 @@ def train(agent: Positional[str], run: TrainOptions) -> None:
 
 
 # What a resumed run cannot change.
-_FIXED = ("view", "step_size", "memory", "hidden", "critic_hidden", "core", "width", "interactions")
+_FIXED = (
+    "view", "step_size", "memory", "hidden", "critic_hidden", "core", "width", "interactions",
+    "inputs", "network", "filters", "pooling", "norm",
+)  # fmt: skip
 
 
 def _train(agent: str, argv: list[str]) -> None:
@@ -134,7 +138,10 @@ def _train(agent: str, argv: list[str]) -> None:
         refuse_existing("--out", options.out, ", or add --resume to go on from it")
         env_kwargs = _kwargs(options.env_kwargs or "{}")
         # What cannot be made fails before --out exists.
-        make_vector_env(options.env, 1, "train", env_kwargs).close()
+        if hasattr(module, "check"):  # it learns from tasks, not in an environment
+            module.check(options.env, env_kwargs)
+        else:
+            make_vector_env(options.env, 1, "train", env_kwargs).close()
     try:
         module.train(
             options.env, options.out, config, seed=seed, steps=options.steps,
@@ -232,10 +239,13 @@ def evaluate(
     from metagym.evaluation.table import print_table
 
     refuse_existing("--json", json_path)
-    result = run(
-        load_agent(agent, env), env, split, episodes, seed,
-        num_envs=num_envs, **_kwargs(env_kwargs),
-    )  # fmt: skip
+    how: dict[str, Any] = {"num_envs": num_envs, **_kwargs(env_kwargs)}
+    if (Path(agent) / CONFIG).is_file() and read_config(Path(agent))["agent"] in METHODS:
+        from metagym.baselines.few_shot.command import evaluate_checkpoint
+
+        result = evaluate_checkpoint(agent, env, split, episodes, seed, **how)
+    else:
+        result = run(load_agent(agent, env), env, split, episodes, seed, **how)
     print_table(Comparison((result,)))
     if json_path is not None:
         result.save(json_path)

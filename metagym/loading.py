@@ -18,9 +18,9 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any, cast
 
+from metagym.baselines.few_shot import METHODS
 from metagym.checkpoint import CONFIG, load_checkpoint, read_config
 from metagym.core import Agent
 from metagym.errors import CheckpointError, InvalidArgumentError, nearest
@@ -32,6 +32,8 @@ TRAINED: dict[str, str] = {
     "reinforce": "metagym.agents.reinforce",
     "rl2": "metagym.agents.rl2",
     "controller": "metagym.agents.controller",
+    "l2l": "metagym.agents.learned_lstm",
+    "black_box_rnn": "metagym.baselines.learned_optimizers.black_box",
 }
 
 UNTRAINED: dict[str, str] = {
@@ -93,16 +95,21 @@ def agent_names() -> list[str]:
     return [*UNTRAINED, *_families(), *pretrained_names()]
 
 
-def trainer(name: str) -> ModuleType:
-    """The module that trains the agent called ``name``: Config, train(...), load(folder).
+def trainer(name: str) -> Any:
+    """What trains the agent or few-shot method called ``name``: Config, train(...), load(folder).
 
     Raises:
         InvalidArgumentError: there is no such trainable agent.
     """
+    if name in METHODS:
+        from metagym.baselines.few_shot.command import Face  # torch loads only for it
+
+        return Face(name)
     if name not in TRAINED:
+        known = [*TRAINED, *METHODS]
         raise InvalidArgumentError(
-            f"The agent {name!r} cannot be trained.{nearest(name, TRAINED)} "
-            f"Trainable: {', '.join(TRAINED)}."
+            f"The agent {name!r} cannot be trained.{nearest(name, known)} "
+            f"Trainable: {', '.join(known)}."
         )
     return importlib.import_module(TRAINED[name])
 
@@ -117,6 +124,11 @@ def _is_checkpoint(text: str) -> bool:
 
 def _load_trained(folder: Path, env_id: str | None) -> Agent:
     name = read_config(folder)["agent"]
+    if name in METHODS:
+        raise CheckpointError(
+            f"{folder} is a checkpoint of the few-shot method {name!r}: it acts in no environment; "
+            f"judge it on tasks: metagym evaluate {folder} sinusoid."
+        )
     if name not in TRAINED:
         raise CheckpointError(
             f"{folder} is a checkpoint of {name!r}, an agent that this metagym does not have; "

@@ -7,6 +7,7 @@ from pathlib import Path
 import metagym
 from metagym.checkpoint import CONFIG, Checkpoint, load_checkpoint
 from metagym.errors import CheckpointError, InvalidArgumentError, nearest
+from metagym.optim.base import UpdateRule
 from metagym.optim.gains import GainRule
 from metagym.optim.policy import MLPPolicy
 
@@ -39,7 +40,7 @@ def find_checkpoint(checkpoint: str | Path) -> Path:
     )
 
 
-def load_rule(checkpoint: str | Path = DEFAULT) -> GainRule:
+def load_rule(checkpoint: str | Path = DEFAULT) -> UpdateRule:
     """The trained update rule of a checkpoint.
 
     Args:
@@ -51,12 +52,16 @@ def load_rule(checkpoint: str | Path = DEFAULT) -> GainRule:
     return rule_of(load_checkpoint(find_checkpoint(checkpoint)))
 
 
-def rule_of(checkpoint: Checkpoint) -> GainRule:
+def rule_of(checkpoint: Checkpoint) -> UpdateRule:
     """The update rule that a loaded checkpoint describes.
 
     Raises:
         CheckpointError: it describes none, or one that this version does not know.
     """
+    if checkpoint.config["agent"] == "l2l":
+        from metagym.baselines.learned_optimizers.train import rule_of as lstm_rule_of
+
+        return lstm_rule_of(checkpoint)
     arguments = checkpoint.config.get("rule")
     if not isinstance(arguments, dict):
         raise CheckpointError(

@@ -1,0 +1,1 @@
+"""What reinforcement learning has to beat: supervised methods that learn to learn."""

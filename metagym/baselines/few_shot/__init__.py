@@ -1,0 +1,105 @@
+"""Few-shot learning, meta-trained by gradient descent through tasks (no reinforcement learning).
+
+``make_method(name, distribution)`` builds a method by name; ``METHODS`` is the one table of
+names. ``train.train_few_shot`` meta-trains any of them and ``train.evaluate_few_shot`` judges it.
+Modules load when they are asked for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from metagym.errors import InvalidArgumentError, check_choice, reject_unknown_kwargs
+
+if TYPE_CHECKING:
+    from metagym.baselines.few_shot.base import FewShotMethod, TaskShape
+    from metagym.tasks.few_shot import TaskDistribution
+
+_HERE = "metagym.baselines.few_shot"
+
+METHODS: dict[str, str] = {
+    "maml": f"{_HERE}.gradient:MAML",
+    "fomaml": f"{_HERE}.gradient:FOMAML",
+    "anil": f"{_HERE}.gradient:ANIL",
+    "meta_sgd": f"{_HERE}.gradient:MetaSGD",
+    "maml_plus_plus": f"{_HERE}.maml_plus_plus:MAMLPlusPlus",
+    "reptile": f"{_HERE}.reptile:Reptile",
+    "joint": f"{_HERE}.reptile:Joint",
+    "prototypical": f"{_HERE}.metric:PrototypicalNetwork",
+    "matching": f"{_HERE}.metric:MatchingNetwork",
+    "siamese": f"{_HERE}.metric:SiameseNetwork",
+    "relation": f"{_HERE}.relation:RelationNetwork",
+    "meta_lstm": f"{_HERE}.meta_lstm:MetaLSTM",
+    "lstm": f"{_HERE}.sequence:LSTMLearner",
+    "snail": f"{_HERE}.sequence:SNAILLearner",
+    "nearest_neighbour": f"{_HERE}.controls:NearestNeighbour",
+    "fine_tuning": f"{_HERE}.controls:FineTuning",
+}
+
+# What ``from metagym.baselines.few_shot import ...`` finds; each loads with its first use.
+_CLASSES = {path.split(":")[1]: path.split(":")[0] for path in METHODS.values()} | {
+    "Clonable": f"{_HERE}.clone",
+    "FewShotMethod": f"{_HERE}.base",
+    "TaskShape": f"{_HERE}.base",
+    "evaluate_few_shot": f"{_HERE}.train",
+    "train_few_shot": f"{_HERE}.train",
+}
+
+__all__ = ["METHODS", "make_method", "method_class"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _CLASSES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_CLASSES[name]), name)
+
+
+def method_class(name: str) -> type[FewShotMethod]:
+    """The class of the method called ``name``.
+
+    Raises:
+        InvalidArgumentError: there is no such method.
+    """
+    module, found = METHODS[check_choice("method", name, METHODS)].split(":")
+    made: type[FewShotMethod] = getattr(importlib.import_module(module), found)
+    return made
+
+
+def make_method(
+    name: str,
+    tasks: TaskDistribution | TaskShape,
+    config: Any = None,
+    *,
+    seed: int = 0,
+    **fields: Any,
+) -> FewShotMethod:
+    """The method called ``name`` for the tasks of a distribution, with fresh weights.
+
+    Args:
+        name: one of ``METHODS``.
+        tasks: a distribution, or what is to be known of it.
+        config: of the method's ``Config``; its defaults by default.
+        seed: of the weights; the global generator is left as it was.
+        **fields: of a new config, instead of ``config``.
+
+    Raises:
+        InvalidArgumentError: no such method or field, both ``config`` and ``fields``, or a value
+            that cannot work.
+    """
+    import torch
+
+    from metagym.baselines.few_shot.base import TaskShape
+
+    method = method_class(name)
+    if fields and config is not None:
+        raise InvalidArgumentError(f"Give a config or its fields ({', '.join(fields)}), not both.")
+    if fields:
+        known = {field.name for field in dataclasses.fields(method.Config)}
+        reject_unknown_kwargs(method.Config, {k: v for k, v in fields.items() if k not in known})
+        config = method.Config(**fields)
+    shape = tasks if isinstance(tasks, TaskShape) else TaskShape.of(tasks)
+    with torch.random.fork_rng(devices=[]):  # torch initialises from its global generator
+        torch.manual_seed(seed)
+        return method(shape, config)

@@ -1,0 +1,506 @@
+"""The one meta-training loop for every few-shot method, and the one way to judge them.
+
+A run resumes bit for bit (on one thread): weights, the outer optimiser's moments, the generator
+and the best weights so far are in the checkpoint. Early stopping looks at validation tasks; test
+tasks are for ``evaluate_few_shot`` alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import math
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from metagym.baselines.few_shot import METHODS, make_method, method_class
+from metagym.baselines.few_shot.base import FewShotMethod, TaskShape, score_name, scores
+from metagym.checkpoint import load_checkpoint, save_checkpoint
+from metagym.errors import (
+    CheckpointError,
+    InvalidArgumentError,
+    check_above_zero,
+    check_choice,
+    check_positive,
+)
+from metagym.evaluation.results import Result, machine
+from metagym.evaluation.statistics import estimate, iqm
+from metagym.monitoring import RunLogger, progress_bar
+from metagym.rl.training import Budget
+from metagym.tasks.few_shot import TaskDistribution, Tasks
+from metagym.tasks.streams import choose_device
+
+OPTIMIZERS = ("adam", "sgd")
+SCHEDULES = ("constant", "linear", "cosine")
+_VALIDATION_SEED = 0  # the same validation tasks every time, so that their scores compare
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Meta-training.
+
+    Args:
+        iterations: outer steps, unless the command line says how long.
+        meta_batch: tasks per outer step.
+        outer_rate: learning rate of the outer optimiser.
+        optimizer: the outer one: "adam" or "sgd".
+        schedule: of the outer rate: "constant", or to 0 along a "linear" or "cosine" curve.
+        max_grad_norm: meta-gradients are clipped to this norm; None: never.
+        eval_every: iterations between looks at validation tasks; each saves a checkpoint too.
+        eval_tasks: how many validation tasks.
+        eval_batch: how many of them at a time.
+        patience: stop after so many looks without a better score, and keep the best weights;
+            None: train to the end and keep the last weights.
+        amp: compute in bfloat16 where autocast says that it is safe.
+        threads: of torch on a CPU; more than one pays for convolutions, and only one resumes bit
+            for bit.
+        log_every: iterations between points of the charts.
+        device: "auto" is a GPU where there is one.
+    """
+
+    iterations: int = 10_000
+    meta_batch: int = 25
+    outer_rate: float = 1e-3
+    optimizer: Literal["adam", "sgd"] = "adam"
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    max_grad_norm: float | None = None
+    eval_every: int = 1000
+    eval_tasks: int = 200
+    eval_batch: int = 100
+    patience: int | None = None
+    amp: bool = False
+    threads: int = 1
+    log_every: int = 100
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("iterations", "meta_batch", "eval_every", "eval_tasks", "eval_batch",
+                     "threads", "log_every"):  # fmt: skip
+            check_positive(name, getattr(self, name))
+        check_above_zero("outer_rate", self.outer_rate)
+        check_choice("optimizer", self.optimizer, OPTIMIZERS)
+        check_choice("schedule", self.schedule, SCHEDULES)
+        if self.max_grad_norm is not None:
+            check_above_zero("max_grad_norm", self.max_grad_norm)
+        if self.patience is not None:
+            check_positive("patience", self.patience)
+
+
+@dataclass
+class _Run:
+    """How far a run has come.
+
+    Attributes:
+        iteration: outer steps done.
+        seconds: of training, before the last resume.
+        best: validation score, of ``best_weights``; None before the first look.
+        waited: looks at validation tasks since then.
+    """
+
+    iteration: int = 0
+    seconds: float = 0.0
+    best: float | None = None
+    waited: int = 0
+
+
+def train_few_shot(
+    method: FewShotMethod,
+    tasks: TaskDistribution,
+    out: str | Path,
+    config: TrainConfig | None = None,
+    *,
+    seed: int = 0,
+    iterations: int | None = None,
+    seconds: float | None = None,
+    resume: bool = False,
+    tasks_name: str | None = None,
+    tasks_kwargs: dict[str, Any] | None = None,
+    progress: bool = True,
+) -> FewShotMethod:
+    """Meta-train ``method`` and keep checkpoints and TensorBoard logs in ``out``.
+
+    Args:
+        method: with fresh weights; it is moved to the device and changed.
+        tasks: "train" tasks are learned from, "validation" tasks are looked at.
+        out: the folder.
+        config: of the loop.
+        seed: of the tasks and of the method's randomness.
+        iterations: in total, those before a resume included; ``config.iterations`` if neither it
+            nor ``seconds`` is given.
+        seconds: stop after so many seconds; with it the result depends on the machine.
+        resume: go on from the checkpoint in ``out``.
+        tasks_name, tasks_kwargs: what the checkpoint says of the tasks; their name by default.
+        progress: show a progress bar.
+
+    Returns:
+        ``method``, in eval mode, with the weights that the checkpoint holds.
+
+    Raises:
+        KeyboardInterrupt: after saving.
+        CheckpointError: there is nothing to resume from, or it is of another method.
+        InvalidArgumentError: the loss is no longer finite, or a batch does not fit into memory.
+    """
+    out, config = Path(out), config or TrainConfig()
+    if iterations is None and seconds is None:
+        iterations = config.iterations
+    method = method.to(choose_device(config.device))
+    optimizer = _make_optimizer(method, config)
+    generator = torch.Generator(method.device).manual_seed(seed)
+    run, best_weights = _Run(), dict[str, torch.Tensor]()
+    if resume:
+        run, best_weights = _restore(out, method, optimizer, generator)
+    budget = Budget(iterations, seconds)
+    described = _describe(method, tasks_name or tasks.name, tasks_kwargs or {}, config)
+
+    def save(snapshot: dict[str, Any]) -> None:
+        """Write the checkpoint; its weights are the best ones where there are such."""
+        method.training_record = {**_record(seed), **snapshot["run"]}
+        save_checkpoint(
+            out, {**described, "training": method.training_record},
+            _arrays(snapshot["best"] or snapshot["model"]), _arrays(snapshot),
+        )  # fmt: skip
+
+    def snapshot() -> dict[str, Any]:
+        """All that the next iteration depends on; it shares no memory with what goes on."""
+        elapsed = round(seconds_before + budget.elapsed, 3)
+        return {
+            "model": _copy(method.state_dict()),
+            "optimizer": {
+                str(index): _copy(moments)
+                for index, moments in optimizer.state_dict()["state"].items()
+            },
+            "generator": generator.get_state(),
+            "best": dict(best_weights),
+            "run": {**asdict(run), "seconds": elapsed},
+        }
+
+    seconds_before = run.seconds
+    larger_is_better = method.shape.kind == "classification"
+    with (
+        _threads(config.threads),
+        RunLogger(out, resume_step=run.iteration if resume else None) as log,
+        progress_bar(
+            f"{method.label} {tasks.name}", steps=iterations, seconds=seconds, shown=progress
+        ) as show,
+    ):
+        log.hyperparameters(described["config"])
+        # Ctrl-C falls anywhere in an iteration; what it saves is the end of the last whole one.
+        latest = snapshot()
+        start, first = time.perf_counter(), run.iteration
+        try:
+            while (used := budget.used(run.iteration)) < 1.0:
+                if config.patience is not None and run.waited >= config.patience:
+                    break
+                method.progress = used
+                rate = config.outer_rate * _factor(config.schedule, used)
+                numbers = _outer_step(method, optimizer, tasks, generator, config, rate)
+                run.iteration += 1
+                if run.iteration % config.log_every == 0 or run.iteration == 1:
+                    values = _finite(numbers, run.iteration)
+                    log.scalars({f"train/{k}": v for k, v in values.items()}, run.iteration)
+                    log.scalar("train/learning_rate", rate, run.iteration)
+                    done = (run.iteration - first) * config.meta_batch
+                    speed = done / max(1e-9, time.perf_counter() - start)
+                    log.scalar("time/tasks_per_second", speed, run.iteration)
+                    show(run.iteration, " ".join(f"{k} {v:.3f}" for k, v in values.items()))
+                if run.iteration % config.eval_every == 0:
+                    score = validation_score(method, tasks, config)
+                    name = score_name(method.shape.kind)
+                    log.scalar(f"validation/{name}", score, run.iteration)
+                    if run.best is None or (score > run.best if larger_is_better else
+                                            score < run.best):  # fmt: skip
+                        run.best, run.waited = score, 0
+                        if config.patience is not None:
+                            best_weights = _copy(method.state_dict())
+                    else:
+                        run.waited += 1
+                    save(latest := snapshot())
+                else:
+                    latest = snapshot()
+        finally:
+            save(latest)
+            method.progress = 1.0
+    if best_weights:
+        method.load_state_dict(best_weights)
+    return method.eval()
+
+
+def load_method(folder: str | Path, device: str = "auto") -> FewShotMethod:
+    """The method of a checkpoint that ``train_few_shot`` wrote, in eval mode.
+
+    Raises:
+        CheckpointError: it is missing, damaged, or not of a method of ``METHODS``.
+    """
+    saved = load_checkpoint(folder)
+    name = saved.config["agent"]
+    if name not in METHODS:
+        raise CheckpointError(
+            f"{folder} is a checkpoint of {name!r}, which is no few-shot method; those are "
+            f"{', '.join(METHODS)}."
+        )
+    try:
+        shape = TaskShape(**_tuples(saved.config["shape"]))
+        known = {field.name for field in fields(method_class(name).Config)}
+        chosen = {k: v for k, v in _tuples(saved.config["config"]).items() if k in known}
+        method = make_method(name, shape, method_class(name).Config(**chosen))
+        _load_weights(method, saved.weights)
+    except (KeyError, TypeError, InvalidArgumentError) as error:
+        raise CheckpointError(f"{folder} does not describe a {name}: {error}.") from None
+    method.training_record = saved.config.get("training")
+    return method.to(choose_device(device)).eval()
+
+
+# -- judging -----------------------------------------------------------------------------------
+
+
+def few_shot_scores(
+    method: FewShotMethod,
+    tasks: TaskDistribution,
+    split: str,
+    count: int,
+    *,
+    seed: int = 0,
+    batch: int = 100,
+    steps: int | None = None,
+) -> np.ndarray:
+    """The score of each of ``count`` tasks, float64 [count].
+
+    Args:
+        method: it is left in the mode that it was in.
+        tasks: where they come from.
+        split: of the tasks.
+        count: how many.
+        seed: of the tasks; with ``batch`` it determines all of them.
+        batch: tasks at a time.
+        steps: gradient steps, for methods that adapt so; None: as the method was made.
+
+    Raises:
+        InvalidArgumentError: ``steps`` for a method that takes none, or a batch that does not
+            fit into memory.
+    """
+    chosen: dict[str, Any] = {}
+    if steps is not None:
+        if "steps" not in inspect.signature(method.predict).parameters:
+            raise InvalidArgumentError(f"{method.label} does not adapt in steps; leave them out.")
+        chosen = {"steps": steps}
+    check_positive("count", count)
+    generator = torch.Generator().manual_seed(seed)
+    was_training, found = method.training, []
+    method.eval()
+    try:
+        with torch.no_grad(), memory_hint(f"the batch of {check_positive('batch', batch)} tasks"):
+            for start in range(0, count, batch):
+                drawn = to_device(
+                    tasks.sample(min(batch, count - start), split, generator), method.device
+                )
+                found.append(scores(method.shape.kind, method.predict(drawn, **chosen), drawn))
+    finally:
+        method.train(was_training)
+    return torch.cat(found).double().cpu().numpy()
+
+
+def evaluate_few_shot(
+    method: FewShotMethod,
+    tasks: TaskDistribution,
+    split: str = "test",
+    count: int = 1000,
+    seed: int = 0,
+    *,
+    batch: int = 100,
+    steps: int | None = None,
+    tasks_kwargs: dict[str, Any] | None = None,
+) -> Result:
+    """How a method does on tasks it has not seen, with 95 % bootstrap intervals over tasks.
+
+    Args:
+        method, tasks, split, count, seed, batch, steps: as for ``few_shot_scores``.
+        tasks_kwargs: of the distribution, for the record.
+
+    Returns:
+        A ``Result`` whose episodes are tasks: a score is the accuracy or the mean squared error
+        on the query set of one task, and a length is the size of its support set.
+
+    Raises:
+        InvalidArgumentError: as ``few_shot_scores``, or a score that is not finite.
+    """
+    start = time.perf_counter()
+    found = few_shot_scores(method, tasks, split, count, seed=seed, batch=batch, steps=steps)
+    elapsed = time.perf_counter() - start
+    center, middle = estimate(found), estimate(found, iqm)
+    return Result(
+        env_id=tasks.name, env_kwargs=dict(tasks_kwargs or {}), split=split, agent=method.label,
+        agent_config=asdict(method.config) | ({} if steps is None else {"test_steps": steps}),
+        privileged=False, training=getattr(method, "training_record", None), seed=seed,
+        num_envs=batch, metric=score_name(method.shape.kind),
+        minimize=method.shape.kind == "regression", scores=found.tolist(),
+        mean=center.value, iqm=middle.value, interval=(center.low, center.high),
+        iqm_interval=(middle.low, middle.high), returns=found.tolist(),
+        lengths=[tasks.support] * count, extras={}, curves=None, env_steps=tasks.support * count,
+        wall_time_s=elapsed, finished=True, device=f"{method.device}, {machine()}",
+    )  # fmt: skip
+
+
+def validation_score(method: FewShotMethod, tasks: TaskDistribution, config: TrainConfig) -> float:
+    """The mean score on the validation tasks of a run."""
+    found = few_shot_scores(
+        method, tasks, "validation", config.eval_tasks, seed=_VALIDATION_SEED,
+        batch=config.eval_batch,
+    )  # fmt: skip
+    return float(found.mean())
+
+
+def to_device(tasks: Tasks, device: torch.device) -> Tasks:
+    """The same tasks where the method is."""
+    return Tasks(*(tensor.to(device) for tensor in tasks))
+
+
+@contextlib.contextmanager
+def memory_hint(what: str) -> Iterator[None]:
+    """Turn "out of memory" into an error that says what to lower.
+
+    Raises:
+        InvalidArgumentError: the memory of the device was not enough.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        text = str(error)
+        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in text:
+            raise InvalidArgumentError(
+                f"There is not enough memory for {what}; lower it, or adapt with "
+                "over_tasks='chunk' where the method has it."
+            ) from None
+        raise
+
+
+# -- the inside --------------------------------------------------------------------------------
+
+
+def _outer_step(
+    method: FewShotMethod,
+    optimizer: torch.optim.Optimizer,
+    tasks: TaskDistribution,
+    generator: torch.Generator,
+    config: TrainConfig,
+    rate: float,
+) -> dict[str, torch.Tensor]:
+    """One meta-gradient step; returns what to log, on the device."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    method.train()
+    with memory_hint(f"a meta_batch of {config.meta_batch} tasks"):
+        drawn = to_device(tasks.sample(config.meta_batch, "train", generator), method.device)
+        with torch.autocast(method.device.type, torch.bfloat16, enabled=config.amp):
+            loss, numbers = method.meta_loss(drawn, generator)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+    norm = nn.utils.clip_grad_norm_(method.parameters(), config.max_grad_norm or math.inf)
+    optimizer.step()
+    return {**numbers, "grad_norm": norm}
+
+
+def _make_optimizer(method: FewShotMethod, config: TrainConfig) -> torch.optim.Optimizer:
+    if config.optimizer == "adam":
+        return torch.optim.Adam(method.parameters(), lr=config.outer_rate)
+    return torch.optim.SGD(method.parameters(), lr=config.outer_rate)
+
+
+def _factor(schedule: str, used: float) -> float:
+    """What the outer rate is multiplied by when ``used`` of the budget is gone."""
+    if schedule == "constant":
+        return 1.0
+    return 1.0 - used if schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * used))
+
+
+def _finite(numbers: dict[str, torch.Tensor], iteration: int) -> dict[str, float]:
+    values = {name: float(value) for name, value in numbers.items()}
+    if not all(map(math.isfinite, values.values())):
+        raise InvalidArgumentError(
+            f"Meta-training diverged by iteration {iteration}: {values}. Lower outer_rate or the "
+            "inner rate, or set max_grad_norm."
+        )
+    return values
+
+
+def _describe(
+    method: FewShotMethod, tasks_name: str, tasks_kwargs: dict[str, Any], config: TrainConfig
+) -> dict[str, Any]:
+    """What the checkpoint says besides how far the run is."""
+    return {
+        "agent": method.name, "env_id": tasks_name, "env_kwargs": tasks_kwargs,
+        "config": asdict(config) | asdict(method.config), "shape": asdict(method.shape),
+    }  # fmt: skip
+
+
+def _record(seed: int) -> dict[str, Any]:
+    return {
+        "seed": seed,
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def _restore(
+    out: Path,
+    method: FewShotMethod,
+    optimizer: torch.optim.Optimizer,
+    generator: torch.Generator,
+) -> tuple[_Run, dict[str, torch.Tensor]]:
+    """Continue from the checkpoint in ``out``; how far it was, and the best weights."""
+    state = load_checkpoint(out, method.name).extra()
+    _load_weights(method, state["model"])
+    whole = optimizer.state_dict()
+    whole["state"] = {
+        int(index): {name: torch.tensor(value) for name, value in moments.items()}
+        for index, moments in state["optimizer"].items()
+    }
+    optimizer.load_state_dict(whole)
+    generator.set_state(torch.tensor(state["generator"]))
+    best = {n: torch.tensor(x, device=method.device) for n, x in state["best"].items()}
+    return _Run(**state["run"]), best
+
+
+def _load_weights(method: nn.Module, weights: dict[str, np.ndarray]) -> None:
+    try:
+        method.load_state_dict({name: torch.tensor(value) for name, value in weights.items()})
+    except RuntimeError as error:
+        raise CheckpointError(f"Use the config and the tasks of training: {error}.") from None
+
+
+def _copy(tensors: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """Copies on the same device; whatever is not a tensor is left away."""
+    return {n: x.detach().clone() for n, x in tensors.items() if isinstance(x, torch.Tensor)}
+
+
+def _arrays(tree: Any) -> Any:
+    """The tree with numpy arrays for tensors."""
+    if isinstance(tree, torch.Tensor):
+        return tree.cpu().numpy()
+    if isinstance(tree, dict):
+        return {name: _arrays(value) for name, value in tree.items()}
+    return tree
+
+
+def _tuples(values: dict[str, Any]) -> dict[str, Any]:
+    """What JSON turned into lists, as tuples again."""
+    return {name: tuple(x) if isinstance(x, list) else x for name, x in values.items()}
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -25,12 +25,8 @@ import tyro
 
 from metagym.baselines.few_shot import make_method
 from metagym.baselines.few_shot.base import FewShotMethod
-from metagym.baselines.few_shot.train import (
-    TrainConfig,
-    evaluate_few_shot,
-    load_method,
-    train_few_shot,
-)
+from metagym.baselines.few_shot.judge import evaluate_few_shot
+from metagym.baselines.few_shot.train import TrainConfig, load_method, train_few_shot
 from metagym.baselines.few_shot.training_tasks import AllClasses, TrainOn
 from metagym.checkpoint import CONFIG, read_config
 from metagym.core.task import SPLITS

@@ -26,13 +26,8 @@ import tyro
 from metagym.baselines.few_shot import make_method
 from metagym.baselines.few_shot.base import FewShotMethod, mse
 from metagym.baselines.few_shot.gradient import GradientMethod
-from metagym.baselines.few_shot.train import (
-    TrainConfig,
-    evaluate_few_shot,
-    few_shot_scores,
-    load_method,
-    train_few_shot,
-)
+from metagym.baselines.few_shot.judge import evaluate_few_shot, few_shot_scores
+from metagym.baselines.few_shot.train import TrainConfig, load_method, train_few_shot
 from metagym.checkpoint import CONFIG, read_config
 from metagym.evaluation.statistics import Estimate, estimate
 from metagym.files import write_atomically

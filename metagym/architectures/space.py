@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metagym.architectures.graph import Graph
+from metagym.architectures.graph import Graph, Node
 from metagym.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -68,14 +68,15 @@ class SearchSpace(ABC):
     def canonical(self, tokens: np.ndarray) -> str:
         """A key that is the same for two complete architectures that compute the same.
 
-        Two keys may differ for equal functions, never the other way round. The string itself,
-        unless a space knows better.
+        Two keys may differ for equal functions, never the other way round, unless a space follows
+        a published rule and says so. The string itself, unless a space knows better.
         """
         return self.to_string(tokens)
 
     def graph(self, tokens: np.ndarray) -> Graph:
-        """What to draw; partial architectures too."""
-        raise NotImplementedError(f"The space {self.name!r} has no drawing.")
+        """What to draw; partial architectures too. The tokens in a row, unless a space has more."""
+        nodes = tuple(Node(self.vocabulary[token]) for token in tokens if token != PAD)
+        return Graph(nodes, tuple((i, i + 1, "") for i in range(len(nodes) - 1)))
 
     # -- what follows from the masks -----------------------------------------------------------
 

@@ -13,12 +13,8 @@ from typing import Any, get_type_hints
 
 from metagym.baselines.few_shot import make_method, method_class
 from metagym.baselines.few_shot.base import FewShotMethod, TaskShape
-from metagym.baselines.few_shot.train import (
-    TrainConfig,
-    evaluate_few_shot,
-    load_method,
-    train_few_shot,
-)
+from metagym.baselines.few_shot.judge import evaluate_few_shot
+from metagym.baselines.few_shot.train import TrainConfig, load_method, train_few_shot
 from metagym.evaluation.results import Result
 from metagym.tasks import make_tasks
 from metagym.tasks.few_shot import TaskDistribution

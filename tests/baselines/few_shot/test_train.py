@@ -11,14 +11,8 @@ import torch
 from metagym.baselines.few_shot import make_method
 from metagym.baselines.few_shot import train as module
 from metagym.baselines.few_shot.command import RECIPES, Face, evaluate_checkpoint
-from metagym.baselines.few_shot.train import (
-    TrainConfig,
-    evaluate_few_shot,
-    few_shot_scores,
-    load_method,
-    memory_hint,
-    train_few_shot,
-)
+from metagym.baselines.few_shot.judge import evaluate_few_shot, few_shot_scores, memory_hint
+from metagym.baselines.few_shot.train import TrainConfig, load_method, train_few_shot
 from metagym.checkpoint import load_checkpoint, read_config
 from metagym.errors import CheckpointError, InvalidArgumentError
 from metagym.evaluation.results import Result

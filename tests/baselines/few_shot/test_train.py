@@ -87,7 +87,7 @@ def test_early_stopping_keeps_the_weights_that_were_best_on_validation_tasks(tmp
         seen.append({name: x.clone() for name, x in method.state_dict().items()})
         return next(scores)
 
-    monkeypatch.setattr(module, "validation_score", scored)
+    monkeypatch.setattr(module, "_validation_score", scored)
     config = dataclasses.replace(QUICK, iterations=100, eval_every=2, patience=2)
     method = _train(tmp_path, config=config)
     assert len(seen) == 4

@@ -3,7 +3,7 @@
 #   make demo     train an optimiser by reinforcement learning, then use it on real data
 #   make test     the tests
 #   make check    ruff and mypy
-#   make speed    steps per second, against the bare array kernel and CartPole
+#   make speed    steps, training, search and few-shot learning per second, against rivals
 #
 # PYTHON chooses the interpreter (3.11 to 3.13), VENV the folder of the environment.
 

@@ -14,11 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
-from torch import nn
 
 from metagym.architectures import PAD, SearchSpace
 from metagym.architectures.chain import scheduled_depth
@@ -27,6 +25,18 @@ from metagym.core import Agent
 from metagym.errors import CheckpointError, InvalidArgumentError, ResetNeededError
 from metagym.evaluation.evaluate import make_vector_env
 from metagym.monitoring import RunLogger, progress_bar
+from metagym.rl.architecture_reinforce import (
+    Best,
+    Critic,
+    Written,
+    describe,
+    differentiate,
+    make_policy,
+    next_tokens,
+    note,
+    space_of,
+    write,
+)
 from metagym.rl.controller import Controller
 from metagym.rl.training import (
     Budget,
@@ -37,6 +47,7 @@ from metagym.rl.training import (
 )
 
 NAME = "controller"
+NAMES = (NAME, "async_controller")  # whose checkpoints a ControllerAgent acts with
 
 
 @dataclass(frozen=True)
@@ -85,59 +96,6 @@ class Config:
             )
 
 
-RANKED = 256  # rewards that ranks are taken among
-
-
-class Critic:
-    """What rewards are compared with: an average of past ones, or all of the last ones."""
-
-    def __init__(self, config: Config) -> None:
-        self.config = config
-        self.average: float | None = None
-        self.past = np.zeros(0)
-
-    def advantages(self, rewards: np.ndarray) -> np.ndarray:
-        """Of the newest rewards [B], before they are taken into account."""
-        if self.config.advantage == "rank":
-            known = np.concatenate([self.past[-RANKED:], rewards])
-            below, upto = ((known[None] < rewards[:, None]), (known[None] <= rewards[:, None]))
-            return np.asarray(below.mean(axis=1) + upto.mean(axis=1) - 1.0)
-        return rewards - (rewards.mean() if self.average is None else self.average)
-
-    def update(self, rewards: np.ndarray) -> None:
-        """Take rewards [B] into account, in their order."""
-        longest = max(RANKED, int(self.config.memory))
-        self.past = np.concatenate([self.past, rewards])[-longest:]
-        if self.config.baseline == "window":
-            self.average = float(self.past[-int(self.config.memory) :].mean())
-            return
-        for reward in rewards:
-            before = reward if self.average is None else self.average
-            self.average = float(self.config.memory * before + (1.0 - self.config.memory) * reward)
-
-
-@dataclass
-class Best:
-    """The best architecture so far by reward, and what the search has cost."""
-
-    reward: float = -np.inf
-    test: float = np.nan
-    architecture: str = ""
-    tokens: np.ndarray | None = None
-    cost: float = 0.0
-    count: int = 0
-
-
-@dataclass
-class Written:
-    """The architectures of one iteration."""
-
-    tokens: torch.Tensor  # [B, length]
-    allowed: torch.Tensor  # bool [B, length, V]
-    rewards: np.ndarray  # [B]
-    infos: dict[str, Any]  # of their ends
-
-
 def train(
     env_id: str,
     out: str | Path,
@@ -176,21 +134,19 @@ def train(
     if steps is None and seconds is None:
         steps = config.steps
     env = make_vector_env(env_id, config.num_envs, "train", env_kwargs)
-    space = _space(env, env_id)
-    if config.schedule and not hasattr(space, "depth_mask"):
-        raise InvalidArgumentError(
-            f"schedule=True needs a space of chains; {env_id} has {space.name!r}."
-        )
-    policy = _make_policy(space, config, seed)
+    space = space_of(env, env_id)
+    check_schedule(config, space, env_id)
+    policy = make_policy(space, config.width, config.layers, seed)
     optimizer = torch.optim.Adam(policy.parameters(), lr=config.learning_rate)
     generator = torch.Generator().manual_seed(seed)
-    critic, best, steps_done, seconds_before = Critic(config), Best(), 0, 0.0
+    critic = Critic(config.baseline, config.memory, config.advantage)
+    best, steps_done, seconds_before = Best(), 0, 0.0
     env.reset(seed=seed)
     if resume:
         saved = load_checkpoint(out, NAME)
         state = saved.extra()
         set_training_state(state, policy, optimizer, generator, env)
-        critic.average, critic.past = state["critic"]["average"], state["critic"]["past"]
+        critic.set_state(state["critic"])
         best = Best(**state["best"])
         steps_done, seconds_before = (saved.config["training"][k] for k in ("steps", "seconds"))
     budget = Budget(steps, seconds)
@@ -199,11 +155,11 @@ def train(
         """The checkpoint of this moment, between two iterations."""
         config_json = {
             "agent": NAME, "env_id": env_id, "env_kwargs": env_kwargs, "config": asdict(config),
-            "space": _describe(space),
+            "space": describe(space),
             "training": training_record(env, steps_done, seconds_before + budget.elapsed, seed),
         }  # fmt: skip
         state = get_training_state(policy, optimizer, generator, env)
-        state["critic"] = {"average": critic.average, "past": critic.past}
+        state["critic"] = critic.get_state()
         state["best"] = asdict(best)
         return config_json, state["model"], state
 
@@ -216,48 +172,16 @@ def train(
         latest = snapshot()  # Ctrl-C falls anywhere; what it saves is the last whole iteration
         try:
             while budget.used(steps_done) < 1.0:
-                written = write(env, policy, generator, config, best.count)
+                written = write(env, policy, generator, depth_of(config, space, best.count))
                 numbers = update(policy, optimizer, written, critic, config)
                 steps_done += int((written.tokens != PAD).sum())
-                _note(log, written, numbers, best, space, steps_done)
+                note(log, written, numbers, best, space, steps_done)
                 latest = snapshot()
                 show(steps_done, f"reward {written.rewards.mean():.4f}, best {best.reward:.4f}")
         finally:
             save_checkpoint(out, *latest)
             env.close()
     return out
-
-
-def write(
-    env: VectorEnv,
-    policy: Controller,
-    generator: torch.Generator,
-    config: Config,
-    count: int,
-) -> Written:
-    """One architecture in every row; ``count`` have been written before."""
-    base: Any = env.unwrapped
-    space: Any = base.space
-    env.reset()
-    tokens = space.empty(env.num_envs)
-    masks = np.ones((env.num_envs, space.length, len(space.vocabulary)), dtype=bool)
-    rewards, over = np.zeros(env.num_envs), np.zeros(env.num_envs, dtype=bool)
-    infos: dict[str, Any] = {}
-    for t in range(space.length):
-        allowed = base.action_masks()
-        if config.schedule:
-            depth = min(max(scheduled_depth(count), space.shortest), space.depth)
-            allowed = np.where(over[:, None], True, space.depth_mask(tokens, depth))
-        # Rows that are over write on behind their end; nobody looks at it.
-        actions = _next(policy, tokens[:, :t], allowed, generator)
-        masks[:, t] = allowed
-        tokens[~over, t] = actions[~over]
-        _, reward, terminated, _, infos = env.step(actions)
-        rewards += reward
-        over = terminated
-        if over.all():
-            break
-    return Written(torch.as_tensor(tokens), torch.as_tensor(masks), rewards, infos)
 
 
 def update(
@@ -268,25 +192,29 @@ def update(
     config: Config,
 ) -> dict[str, float]:
     """One gradient step; returns what to log."""
-    advantages = torch.as_tensor(critic.advantages(written.rewards), dtype=torch.float32)
+    advantages = critic.advantages(written.rewards)
     critic.update(written.rewards)
-    alive = written.tokens != PAD
-    log_probs = policy.log_probs(written.tokens, written.allowed)
-    chosen = log_probs.gather(2, written.tokens.clamp(min=0)[..., None])[..., 0]
-    entropies = -(log_probs.exp() * log_probs * written.allowed).sum(dim=2)
-    gain = ((chosen * alive).sum(dim=1) * advantages).mean()
-    entropy = (entropies * alive).sum() / alive.sum()
-    optimizer.zero_grad()
-    (-gain - config.entropy * entropy).backward()  # type: ignore[no-untyped-call]
-    norm = nn.utils.clip_grad_norm_(policy.parameters(), config.max_grad_norm)
+    numbers = differentiate(
+        policy, written, advantages,
+        entropy_coefficient=config.entropy, max_grad_norm=config.max_grad_norm,
+    )  # fmt: skip
     optimizer.step()
-    by_position = ((entropies * alive).sum(dim=0) / alive.sum(dim=0).clamp(min=1)).detach()
-    return {
-        "train/policy_gradient_loss": -gain.item(), "train/entropy": entropy.item(),
-        "train/baseline": float(critic.average or 0.0), "train/grad_norm": norm.item(),
-        **{f"tokens/entropy_{t:02}": float(value) for t, value in enumerate(by_position)
-           if alive[:, t].any()},
-    }  # fmt: skip
+    return {**numbers, "train/baseline": float(critic.average or 0.0)}
+
+
+def depth_of(config: Config, space: Any, count: int) -> int | None:
+    """What ``write`` is told of the depth, when ``count`` architectures have been written."""
+    if not config.schedule:
+        return None
+    return int(min(max(scheduled_depth(count), space.shortest), space.depth))
+
+
+def check_schedule(config: Config, space: SearchSpace, env_id: str) -> None:
+    """Raises InvalidArgumentError where there is no depth to schedule."""
+    if config.schedule and not hasattr(space, "depth_mask"):
+        raise InvalidArgumentError(
+            f"schedule=True needs a space of chains; {env_id} has {space.name!r}."
+        )
 
 
 def load(folder: str | Path) -> Agent:
@@ -307,8 +235,12 @@ class ControllerAgent:
     """
 
     def __init__(self, folder: str | Path, *, stochastic: bool = True, seed: int = 0) -> None:
-        self._checkpoint = load_checkpoint(folder, NAME)
-        self.name = NAME
+        self._checkpoint = load_checkpoint(folder)
+        self.name = self._checkpoint.config["agent"]
+        if self.name not in NAMES:
+            raise CheckpointError(
+                f"{folder} is a checkpoint of the agent {self.name!r}, not of {' or '.join(NAMES)}."
+            )
         self.training = self._checkpoint.config["training"]
         self.config = {**self._checkpoint.config["config"], "checkpoint": Path(folder).name}
         self._generator = torch.Generator().manual_seed(seed) if stochastic else None
@@ -320,11 +252,11 @@ class ControllerAgent:
         Raises:
             CheckpointError: it was trained on another space.
         """
-        space = _space(env, str(getattr(env.spec, "id", env)))
-        if _describe(space) != self._checkpoint.config["space"]:
+        space = space_of(env, str(getattr(env.spec, "id", env)))
+        if describe(space) != self._checkpoint.config["space"]:
             raise CheckpointError(
                 f"{self._checkpoint.folder} was trained on {self._checkpoint.config['space']}, "
-                f"this environment has {_describe(space)}."
+                f"this environment has {describe(space)}."
             )
         config = self._checkpoint.config["config"]
         self._policy = Controller(space, width=config["width"], layers=config["layers"])
@@ -347,69 +279,7 @@ class ControllerAgent:
         with one_thread():
             for count in np.unique(counts):
                 rows = np.flatnonzero(counts == count)
-                actions[rows] = _next(
+                actions[rows] = next_tokens(
                     self._policy, tokens[rows, :count], action_masks[rows], self._generator
                 )
         return actions
-
-
-# -- the inside --------------------------------------------------------------------------------
-
-
-def _space(env: VectorEnv, env_id: str) -> SearchSpace:
-    space = getattr(env.unwrapped, "space", None)
-    if not isinstance(space, SearchSpace) or not isinstance(
-        env.single_observation_space, gym.spaces.MultiDiscrete
-    ):
-        raise InvalidArgumentError(
-            f"{env_id} is no architecture search; the controller writes architectures in "
-            "NeuralArchitectureSearch-v0 and its kin."
-        )
-    return space
-
-
-def _describe(space: SearchSpace) -> dict[str, Any]:
-    return {"name": space.name, "length": space.length, "vocabulary": list(space.vocabulary)}
-
-
-def _make_policy(space: SearchSpace, config: Config, seed: int) -> Controller:
-    with torch.random.fork_rng(devices=[]):  # torch initialises from its global generator
-        torch.manual_seed(seed)
-        return Controller(space, width=config.width, layers=config.layers)
-
-
-def _next(
-    policy: Controller, tokens: np.ndarray, allowed: np.ndarray, generator: torch.Generator | None
-) -> np.ndarray:
-    return policy.next_token(torch.as_tensor(tokens), torch.as_tensor(allowed), generator).numpy()
-
-
-def _note(
-    log: RunLogger,
-    written: Written,
-    numbers: dict[str, float],
-    best: Best,
-    space: SearchSpace,
-    steps_done: int,
-) -> None:
-    """Keep the best so far and write the charts; a new best is drawn."""
-    infos, tokens = written.infos, written.tokens.numpy()
-    best.count += len(tokens)
-    best.cost += float(infos["cost"].sum())
-    row = int(np.argmax(written.rewards))
-    if written.rewards[row] > best.reward:
-        from metagym.rendering.graphs import draw_graph
-
-        best.reward, best.tokens = float(written.rewards[row]), tokens[row]
-        best.test = float(infos["test"][row]) if "test" in infos else float("nan")
-        best.architecture = str(infos["architecture"][row])
-        log.text("search/best_architecture", best.architecture, steps_done)
-        frame = draw_graph(space.graph(tokens[row]), f"reward {best.reward:.4f}", best.architecture)
-        log.image("search/best_architecture", frame, steps_done)
-    lengths = (tokens != PAD).sum(axis=1)
-    log.rollout(written.rewards, lengths, steps_done, score_mean=infos["score"])
-    log.scalars(
-        {**numbers, "search/best_reward": best.reward, "search/best_test": best.test,
-         "search/architectures": best.count}, steps_done,
-    )  # fmt: skip
-    log.scalar("search/best_reward_by_cost", best.reward, round(best.cost))  # x: seconds

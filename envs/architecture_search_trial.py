@@ -26,9 +26,11 @@ from metagym.errors import (
     reject_unknown_kwargs,
 )
 
-REWARDS = ("improvement", "validation")
+REWARDS = ("improvement", "rarity", "validation")
+SCORES = ("raw", "rank")
 SEEDS = 2**31  # how many different trainings tasks tell apart
 REWARD_BOUND = 10.0  # rewards and validation scores are shown to agents up to this
+REFERENCE = 10_000  # random architectures that rarity is counted in
 
 
 class ArchitectureSearchTrialVectorEnv(InnerEpisodesEnv):
@@ -52,10 +54,10 @@ class ArchitectureSearchTrialVectorEnv(InnerEpisodesEnv):
     | index | meaning | range |
     |---|---|---|
     | 0 … S-3 | the state s: the tokens so far, each one-hot | {0, 1} |
-    | S-2 | the validation score of the architecture finished last, 0 before one is | [0, 10] |
+    | S-2 | the validation score of the architecture finished last, 0 before one is; with `scores="rank"` its rank among the trial's architectures up to it, (worse ones + half the equal ones, itself included) / all | [0, 10] |
     | S-1 | the share of the budget that is left | [0, 1] |
     | S … S+V-1 | the previous action, one-hot | {0, 1} |
-    | S+V | the previous reward | [0, 10] |
+    | S+V | the previous reward; with `scores="rank"` 1 where it brought a new best | [0, 10] |
     | S+V+1 | done: 1 where the previous step ended an architecture | {0, 1} |
     | S+V+2 … 2·S+V+1 | the state s' that it ended in, all its tokens and its score; else 0 | [0, 10] |
 
@@ -66,6 +68,12 @@ class ArchitectureSearchTrialVectorEnv(InnerEpisodesEnv):
     - `"improvement"` (default): by how much the architecture is better than the best before it, or
       0; the return is the best validation score.
     - `"validation"`: the validation score of every architecture.
+    - `"rarity"`: by how much the best has become rarer: the growth of log10 of how many random
+      architectures it takes to find one as good. Its steps stay of one size where those of
+      accuracies become tiny. It needs a table to count in: 10,000 random architectures of it.
+
+    What an agent is shown with `scores="rank"` does not depend on the reward or on the scale of the
+    scores, so that what it learned on one table it can do on another.
 
     ## Starting State
 
@@ -117,7 +125,8 @@ class ArchitectureSearchTrialVectorEnv(InnerEpisodesEnv):
     | `n` | int | `32` | architectures of a trial |
     | `budget_seconds` | float or None | `None` | what they may cost together; None is no limit |
     | `free_duplicates` | bool | `False` | an architecture that is isomorphic to one before it costs no seconds |
-    | `reward` | str | `"improvement"` | `"improvement"` or `"validation"` |
+    | `reward` | str | `"improvement"` | `"improvement"`, `"rarity"` or `"validation"` |
+    | `scores` | str | `"raw"` | how agents are shown scores: `"raw"` or `"rank"` |
     | `shuffle` | bool | `False` | tokens mean something else in every trial; for spaces where every token may come anywhere |
     | `split` | str | `"train"` | `"train"`, `"validation"` or `"test"` |
     | `autoreset_mode` | AutoresetMode or str | `AutoresetMode.NEXT_STEP` | what follows the end of an episode (`gym.make_vec` only) |
@@ -145,7 +154,7 @@ class ArchitectureSearchTrialVectorEnv(InnerEpisodesEnv):
     _state_names = (
         *InnerEpisodesEnv._state_names,
         "_tokens", "_written", "_last", "_best", "_best_test", "_best_tokens", "_cost", "_spent",
-        "_seen",
+        "_seen", "_validations", "_improved",
     )  # fmt: skip
 
     def __init__(
@@ -159,6 +168,7 @@ class ArchitectureSearchTrialVectorEnv(InnerEpisodesEnv):
         budget_seconds: float | None = None,
         free_duplicates: bool = False,
         reward: str = "improvement",
+        scores: str = "raw",
         shuffle: bool = False,
         split: str = "train",
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
@@ -173,7 +183,9 @@ class ArchitectureSearchTrialVectorEnv(InnerEpisodesEnv):
         )
         self.free_duplicates = check_bool("free_duplicates", free_duplicates)
         self.reward = check_choice("reward", reward, REWARDS)
+        self.scores = check_choice("scores", scores, SCORES)
         self.shuffle = check_bool("shuffle", shuffle)
+        self._reference = self._random_scores() if self.reward == "rarity" else np.zeros(0)
         self._vocabulary = len(self.space.vocabulary)
         if self.shuffle and not self.space.mask(self.space.empty(1)).all():
             raise InvalidArgumentError(
@@ -198,6 +210,8 @@ class ArchitectureSearchTrialVectorEnv(InnerEpisodesEnv):
         self._best_tokens = self.space.empty(self.num_envs)
         self._spent = np.zeros(self.num_envs, dtype=bool)  # whose seconds are
         self._seen: list[list[str]] = [[] for _ in range(self.num_envs)]  # keys, where they count
+        self._validations = np.zeros((self.num_envs, self.n))  # of all, for their ranks
+        self._improved = np.zeros(self.num_envs, dtype=bool)  # whose last step brought a new best
 
     @property
     def trial_length(self) -> int:
@@ -244,25 +258,66 @@ class ArchitectureSearchTrialVectorEnv(InnerEpisodesEnv):
         self._written += legal
         complete = legal & self.space.finished(self._tokens)
         rewards, validation = np.zeros(self.num_envs), np.zeros(self.num_envs)
+        self._improved[:] = False
         if len(rows := np.flatnonzero(complete)):
             rows, found = self._paid(rows)
             validation[rows] = found.reward
             better = found.reward > self._best[rows]
-            rewards[rows] = (
-                found.reward
-                if self.reward == "validation"
-                else np.maximum(found.reward - self._best[rows], 0.0)
-            )
+            rewards[rows] = self._rewards(found.reward, self._best[rows])
             best = rows[better]
+            self._improved[best] = True
             self._best[best], self._best_tokens[best] = found.reward[better], self._tokens[best]
             self._best_test[best] = found.test[better]
         ended = complete | (running & ~legal)
-        self._last = np.where(ended, validation, self._last)
+        self._last = np.where(ended, self._worth(ended, validation), self._last)
         info = {
             "validation": validation, "best_validation": self._best.copy(),
             "cost": self._cost.copy(),
         }  # fmt: skip
         return rewards, ended, info
+
+    def _rewards(self, found: np.ndarray, best: np.ndarray) -> np.ndarray:
+        """What architectures that score ``found`` earn where ``best`` is the best so far."""
+        if self.reward == "validation":
+            return found
+        if self.reward == "rarity":
+            found, best = self._rarity(found), self._rarity(best)
+        return np.maximum(found - best, 0.0)
+
+    def _random_scores(self) -> np.ndarray:
+        """The validation scores of random architectures, in rising order."""
+        if not self.evaluator.tabular:
+            raise InvalidArgumentError(
+                f"reward='rarity' needs a table to count in; the evaluator {self.evaluator.name!r} "
+                "trains. Choose reward='improvement' or 'validation'."
+            )
+        rng = np.random.default_rng(0)
+        tokens = self.space.sample(rng, REFERENCE)
+        found = self.evaluator.evaluate(tokens, rng.integers(SEEDS, size=REFERENCE))
+        return np.sort(found.reward)
+
+    def _rarity(self, scores: np.ndarray) -> np.ndarray:
+        """log10 of how many random architectures it takes to find one as good."""
+        worse = np.searchsorted(self._reference, scores)
+        return np.asarray(np.log10((REFERENCE + 1) / (REFERENCE - worse + 1)))
+
+    def _worth(self, ended: np.ndarray, validation: np.ndarray) -> np.ndarray:
+        """What agents are shown as the scores of the architectures that have ``ended``."""
+        if self.scores == "raw":
+            return validation
+        rows = np.flatnonzero(ended)
+        last, now = validation[rows], np.minimum(self._episode[rows], self.n - 1)
+        self._validations[rows, now] = last
+        known = np.arange(self.n) <= now[:, None]
+        others = self._validations[rows]
+        worse = ((others < last[:, None]) & known).sum(axis=1)
+        equal = ((others == last[:, None]) & known).sum(axis=1)
+        ranks = np.zeros(self.num_envs)
+        ranks[rows] = (worse + 0.5 * equal) / (now + 1)
+        return ranks
+
+    def _show(self, actions: np.ndarray, rewards: np.ndarray, ended: np.ndarray | float) -> None:
+        super()._show(actions, rewards if self.scores == "raw" else self._improved, ended)
 
     def _paid(self, rows: np.ndarray) -> tuple[np.ndarray, Any]:
         """Those of ``rows`` whose architecture the budget covers, evaluated."""

@@ -9,83 +9,30 @@ Beside our numbers stand those that were computed on the same table before this 
 of the paper. CIFAR-100's column is transferred: the search saw CIFAR-10 only.
 
 ``--tune`` prints validation accuracies of the methods' settings, in other runs than those of the
-table; the settings below were chosen by them. Test accuracies play no part in it.
+table; the settings were chosen by them. Test accuracies play no part in it.
 """
 
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import tyro
 
-from metagym.agents.architecture_search import (
-    LocalSearch,
-    RandomSearch,
-    RegularizedEvolution,
-    ReinforceLogits,
-    Searcher,
-    SearchHistory,
-    search,
-)
-from metagym.agents.randomized_values import RandomizedValues
 from metagym.architectures.nasbench201 import NASBench201
-from metagym.evaluation.statistics import estimate
+from tabular_search import METHODS, PUBLISHED, Row, describe, markdown, rows, tune
 
 BUDGETS = (12_000, 20_000)
-
-
-class Method(NamedTuple):
-    """A row of the table.
-
-    Attributes:
-        make: the searcher.
-        before: the test accuracies on this table that were computed before, of the columns; ""
-            for none.
-        paper: the test accuracy on CIFAR-10 at 12,000 s in Dong & Yang (2020), as remembered.
-    """
-
-    make: Callable[[], Searcher]
-    before: tuple[str, str, str] = ("", "", "")
-    paper: str = ""
-
-
-PUBLISHED = {
-    "random search": Method(
-        RandomSearch, ("(93.76±.35)", "(93.90±.25)", "(71.21±1.01)"), "93.70±.36"
-    ),
-    "REA": Method(
-        partial(RegularizedEvolution, 10, 3),
-        ("(93.93±.40)", "(94.08±.27)", "(71.86±1.19)"),
-        "93.92±.30",
-    ),
-    "REINFORCE": Method(
-        ReinforceLogits, ("(93.80±.32)", "(93.92±.25)", "(71.34±1.02)"), "93.85±.37"
-    ),
-}
-METHODS = PUBLISHED | {
-    "local search": Method(LocalSearch, ("", "(94.27±.21)", "")),
-    "REINFORCE, ranks": Method(partial(ReinforceLogits, 0.1, advantage="rank")),
-    "randomised values": Method(RandomizedValues),
-    "- without pairs": Method(partial(RandomizedValues, pairs=0.0)),
-    "- without sampling": Method(partial(RandomizedValues, sampled=False)),
-}
-SETTINGS: dict[str, Callable[[], Searcher]] = {
-    **{
-        f"REINFORCE, ranks, learning rate {rate}": partial(ReinforceLogits, rate, advantage="rank")
-        for rate in (0.01, 0.03, 0.1, 0.3)
-    },
-    **{
-        f"randomised values, noise {noise}, pairs {pairs}": partial(RandomizedValues, noise, pairs)
-        for noise in (0.02, 0.05, 0.1, 0.2, 0.4)
-        for pairs in (0.2, 0.5, 1.0)
-    },
+# Test accuracies that were computed on this table before, with duplicates charged: CIFAR-10 at
+# both budgets, CIFAR-100 at the first. Then CIFAR-10 at 12,000 s in Dong & Yang (2020), as
+# remembered.
+KNOWN: dict[str, tuple[str, str, str, str]] = {
+    "random search": ("(93.76±.35)", "(93.90±.25)", "(71.21±1.01)", "93.70±.36"),
+    "REA": ("(93.93±.40)", "(94.08±.27)", "(71.86±1.19)", "93.92±.30"),
+    "REINFORCE": ("(93.80±.32)", "(93.92±.25)", "(71.34±1.02)", "93.85±.37"),
+    "local search": ("", "(94.27±.21)", "", ""),
 }
 
 
@@ -112,10 +59,10 @@ class Config:
 
 def main(config: Config) -> None:
     """Search, print; write results.json."""
-    if config.tune:
-        tune(config)
-        return
     tables = [NASBench201(config.folder, dataset) for dataset in ("cifar10", "cifar100")]
+    if config.tune:
+        tune(tables[0], BUDGETS, config.runs, config.seed)
+        return
     best = [100 * table.arrays()[table.dataset].max() for table in tables]
     print(
         f"Test accuracy of the best by validation, {config.runs} runs: mean±standard deviation "
@@ -127,69 +74,36 @@ def main(config: Config) -> None:
         f"CIFAR-100 (transferred), {BUDGETS[0]:,} s", "paper (from memory), 12,000 s",
         f"validation, {BUDGETS[-1]:,} s", "architectures", "wall seconds",
     )  # fmt: skip
-    print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
-    rows = []
-    for free in (False, True):
-        for name in config.methods:
-            if free and name.startswith("-"):
-                continue  # without sampling it goes on among free duplicates for very long
-            rows.append(compare(name, free, tables, config))
-            print(f"| {' | '.join(rows[-1].pop('cells'))} |", flush=True)
-    published = [row for row in rows if row["method"] in PUBLISHED and not row["free_duplicates"]]
-    wall = sum(row["wall_seconds"] for row in published)
+    print(f"{markdown(head)}\n{markdown('---' for _ in head)}")
+    records, wall = [], 0.0
+    for row in rows(config.methods, tables[0], BUDGETS[-1], config.runs, config.seed):
+        records.append(report(row, tables))
+        wall += row.seconds * (row.method in PUBLISHED and not row.free)
     print(f"The published methods, {config.runs} runs each, took {wall:.1f} s on this machine.")
     config.out.mkdir(parents=True, exist_ok=True)
-    (config.out / "results.json").write_text(json.dumps(rows))
+    (config.out / "results.json").write_text(json.dumps(records))
     print(f"Written to {config.out}.")
 
 
-def compare(name: str, free: bool, tables: list[NASBench201], config: Config) -> dict[str, Any]:
-    """One row: the searches on CIFAR-10, and what they found on both data sets."""
-    method = METHODS[name]
-    start = time.perf_counter()
-    history = run(method.make(), tables[0], free, config.runs, config.seed)
-    wall = time.perf_counter() - start
-    found = {budget: history.at(budget) for budget in BUDGETS}
+def report(row: Row, tables: list[NASBench201]) -> dict[str, Any]:
+    """Print what the searches on CIFAR-10 found on both data sets, and return it."""
+    found = {budget: row.history.at(budget) for budget in BUDGETS}
     transferred = {budget: tables[1].evaluate(found[budget].best).test for budget in BUDGETS}
     tests = [*(found[budget].test for budget in BUDGETS), transferred[BUDGETS[0]]]
-    # What is known from before was computed with duplicates charged.
-    before = ("", "", "") if free else method.before
+    *before, paper = ("",) * 4 if row.free else KNOWN.get(row.method, ("",) * 4)
     cells = (
-        name, "free" if free else "charged",
+        row.method, row.duplicates,
         *(f"{describe(test)} {known}" for test, known in zip(tests, before, strict=True)),
-        "" if free else method.paper, describe(found[BUDGETS[-1]].reward),
-        f"{history.evaluations[-1].mean():.0f}", f"{wall:.1f}",
+        paper, describe(found[BUDGETS[-1]].reward),
+        f"{row.history.evaluations[-1].mean():.0f}", f"{row.seconds:.1f}",
     )  # fmt: skip
+    print(markdown(cells), flush=True)
     return {
-        "method": name, "free_duplicates": free, "wall_seconds": wall, "cells": cells,
+        "method": row.method, "free_duplicates": row.free, "wall_seconds": row.seconds,
         "cifar10": {budget: found[budget].test.tolist() for budget in BUDGETS},
         "validation": {budget: found[budget].reward.tolist() for budget in BUDGETS},
         "cifar100_transferred": {budget: transferred[budget].tolist() for budget in BUDGETS},
     }  # fmt: skip
-
-
-def tune(config: Config) -> None:
-    """Validation accuracy of settings, in runs of their own; test accuracies are not looked at."""
-    table = NASBench201(config.folder)
-    print(f"Validation accuracy of the best, {config.runs} runs, duplicates charged.")
-    for name, make in SETTINGS.items():
-        history = run(make(), table, False, config.runs, config.seed + 1)
-        found = (f"{budget:,} s: {describe(history.at(budget).reward)}" for budget in BUDGETS)
-        print(f"{name}: {', '.join(found)}", flush=True)
-
-
-def run(searcher: Searcher, table: NASBench201, free: bool, runs: int, seed: int) -> SearchHistory:
-    """The searches of one method on one table."""
-    return search(
-        searcher, table, np.random.default_rng(seed),
-        budget_seconds=BUDGETS[-1], runs=runs, free_duplicates=free,
-    )  # fmt: skip
-
-
-def describe(scores: np.ndarray) -> str:
-    """Mean, standard deviation and interval of the mean, in percent."""
-    mean, low, high = (100 * value for value in estimate(scores))
-    return f"{mean:.2f}±{100 * scores.std():.2f} [{low:.2f}, {high:.2f}]"
 
 
 if __name__ == "__main__":

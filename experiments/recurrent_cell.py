@@ -1,16 +1,19 @@
 """Recurrent cells found by search, against the plain RNN, the GRU and the LSTM.
 
-    python experiments/recurrent_cell.py            # on one core, within 20 minutes
+    python experiments/recurrent_cell.py            # on one core, within 30 minutes
     python experiments/recurrent_cell.py --full     # more children, larger models, more epochs
 
 Character-level language models of the Penn Treebank, of which METAGYM_DATA holds the valid and the
 test text: trained on the valid text, validated on the first half of the test text, tested on the
-second, so that no number compares with the literature's. Every model has the same number of
-parameters, for which its width is solved, and reads the same text for the same number of epochs.
+second, so that no number compares with the literature's. Every model in the table has the same
+number of parameters, for which its width is solved, reads the same text for the same number of
+epochs, and has the best of the same learning rates for itself, by validation perplexity.
 
-Each search trains its children on less text, with one seed, and sees their validation perplexity
-alone. Its best few are trained again as long as everybody is, and the one with the lowest
-validation perplexity goes into the table, trained anew with other seeds.
+Each search trains the same number of different children, on less text and with one seed, and sees
+their validation perplexity alone. Its best few are trained again as long as everybody is, and the
+one with the lowest validation perplexity goes into the table, trained anew with other seeds. There
+is one search of each kind: the table compares cells, and says little about how good the searches
+are on average. Their settings were chosen on NAS-Bench-201, not here.
 
 Everything trained is kept in cache.db in the output folder: a run that was interrupted goes on
 where it stopped, and prints the same table.
@@ -20,14 +23,24 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tyro
 
+from metagym.agents.architecture_search import (
+    RandomSearch,
+    RegularizedEvolution,
+    ReinforceLogits,
+    Searcher,
+    search,
+)
+from metagym.agents.randomized_values import RandomizedValues
 from metagym.architectures.cache import ResultCache
 from metagym.architectures.enas_rnn import ENAS_CELL, ENASRecurrent
 from metagym.architectures.evaluator import Evaluation, Evaluator
@@ -35,19 +48,26 @@ from metagym.architectures.language import LanguageModelEvaluator, LanguageRecor
 from metagym.architectures.recurrent import RecurrentSpace
 from metagym.architectures.recurrent_modules import BASELINES, baseline
 from metagym.architectures.recurrent_tree import NAS_CELL, RecurrentTree
-from metagym.architectures.space import SearchSpace
-from metagym.evaluation.statistics import estimate
+from metagym.errors import check_choice
+from metagym.evaluation.results import command_line, git_state, machine, versions
+from metagym.evaluation.statistics import Estimate, estimate
 from metagym.files import write_atomically
 from metagym.monitoring import progress_bar
 from metagym.tasks import Text, load_ptb, load_text
 
-Found = list[tuple[np.ndarray, float]]  # architectures [length] and their rewards, in order
-Searcher = Callable[[SearchSpace, Evaluator, int, np.random.Generator], Found]
-SEARCH_EVALUATION = 50_000  # symbols of the validation text that score a child of a search
+RANDOM = "random search"
+SEARCHERS: dict[str, Callable[[], Searcher]] = {
+    RANDOM: RandomSearch,
+    "regularised evolution": partial(RegularizedEvolution, 10, 3),
+    "REINFORCE, ranks": partial(ReinforceLogits, 0.1, advantage="rank"),
+    # Pairs of 34 tokens would be too many features; the values are linear in single tokens.
+    "randomised values": partial(RandomizedValues, pairs=0.0, pool=2000),
+}
 SPACES: dict[str, tuple[Callable[[], RecurrentSpace], str, str]] = {
     "tree": (RecurrentTree, "published cell (Zoph & Le)", NAS_CELL),
     "enas": (ENASRecurrent, "published cell (ENAS)", ENAS_CELL),
 }
+SEARCH_EVALUATION = 30_000  # symbols of the validation text that score a child of a search
 
 
 @dataclass(frozen=True)
@@ -61,16 +81,20 @@ class Config:
             train, 10 % validate and 10 % test; None: the folder METAGYM_DATA.
         space: "tree" (base 8) or "enas" (12 nodes).
         level: "character" or "word".
-        children: of each search.
+        searchers: a selection; all by default.
+        children: of each search; no cell counts twice.
         search_symbols: of the training text that a child reads.
         search_parameters: of a child.
         finalists: of each search, trained as long as everybody.
         parameters: of each model in the table.
         epochs: of each model in the table.
         seeds: of each model in the table.
-        learning_rate: of Adam in the table; None in the long version: for each model that of
-            ``rates`` which gives the lowest validation perplexity, with a seed of its own.
-        rates: to choose from.
+        search_rate: learning rate of Adam for the children; one with which RNN, GRU and LSTM all
+            learn.
+        rates: of Adam in the table, of which each model gets the best for itself, by the
+            validation perplexity of a training with a seed of its own.
+        steps: symbols through which gradients go back, of children and in the table; where so
+            little text is read, many updates are worth more than long ones.
         seed: of the searches.
     """
 
@@ -79,6 +103,7 @@ class Config:
     data: Path | None = None
     space: str = "tree"
     level: str = "character"
+    searchers: tuple[str, ...] = tuple(SEARCHERS)
     children: int | None = None
     search_symbols: int | None = None
     search_parameters: int | None = None
@@ -86,14 +111,15 @@ class Config:
     parameters: int | None = None
     epochs: int | None = None
     seeds: int | None = None
-    learning_rate: float | None = None
-    rates: tuple[float, ...] = (0.004, 0.01)
+    search_rate: float = 0.02
+    rates: tuple[float, ...] = (0.005, 0.01, 0.03, 0.06)
+    steps: int = 20
     seed: int = 0
 
 
 QUICK = {
-    "children": 40, "search_symbols": 150_000, "search_parameters": 20_000, "finalists": 2,
-    "parameters": 100_000, "epochs": 1, "seeds": 3, "learning_rate": 0.01,
+    "children": 40, "search_symbols": 90_000, "search_parameters": 20_000, "finalists": 2,
+    "parameters": 30_000, "epochs": 1, "seeds": 5,
 }  # fmt: skip
 FULL = {
     "children": 400, "search_symbols": 200_000, "search_parameters": 40_000, "finalists": 4,
@@ -101,68 +127,55 @@ FULL = {
 }  # fmt: skip
 
 
-def random_search(
-    space: SearchSpace, evaluator: Evaluator, budget: int, rng: np.random.Generator
-) -> Found:
-    """``budget`` architectures, each uniform."""
-    found = []
-    for _ in range(budget):
-        tokens = space.sample(rng, 1)
-        found.append((tokens[0], float(evaluator.evaluate(tokens).reward[0])))
-    return found
+class Watched(Evaluator):
+    """An evaluator that shows what it is asked, and keeps it.
 
-
-def evolution(
-    space: SearchSpace,
-    evaluator: Evaluator,
-    budget: int,
-    rng: np.random.Generator,
-    population: int = 10,
-    sample: int = 3,
-) -> Found:
-    """Regularised evolution (Real et al., 2019): the oldest dies, the best of a few has a child."""
-    found = random_search(space, evaluator, min(population, budget), rng)
-    while len(found) < budget:
-        living = found[-population:]
-        chosen = rng.choice(len(living), size=min(sample, len(living)), replace=False)
-        parent = max((living[i] for i in chosen), key=lambda pair: pair[1])[0]
-        child = space.mutate(parent[None], rng)
-        found.append((child[0], float(evaluator.evaluate(child).reward[0])))
-    return found
-
-
-SEARCHERS: dict[str, Searcher] = {"random search": random_search, "evolution": evolution}
-
-
-class Progress(Evaluator):
-    """An evaluator that shows what it is asked."""
+    Attributes:
+        children: the cells' canonical strings and rewards, in the order in which they were asked.
+    """
 
     def __init__(self, evaluator: Evaluator, update: Callable[[int, str], None]) -> None:
         self.name, self.space = evaluator.name, evaluator.space
+        self.children: list[tuple[str, float]] = []
         self._evaluator, self._update = evaluator, update
-        self._done, self._best = 0, 0.0
 
     def evaluate(self, tokens: np.ndarray, seeds: np.ndarray | None = None) -> Evaluation:
         result = self._evaluator.evaluate(tokens, seeds)
-        self._done += len(tokens)
-        self._best = max(self._best, *result.reward)
-        self._update(self._done, f"best reward {self._best:.3f}")
+        names = [self.space.canonical(row) for row in tokens]
+        self.children += zip(names, result.reward.tolist(), strict=True)
+        best = max(reward for _, reward in self.children)
+        self._update(len(self.children), f"best reward {best:.3f}")
         return result
 
 
-def search(
-    name: str, searcher: Searcher, evaluator: LanguageModelEvaluator, config: Config
-) -> list[str]:
-    """The canonical strings of the best architectures that ``searcher`` finds, best first."""
-    budget = config.children or 0
+class Search(NamedTuple):
+    """What one search did.
+
+    Attributes:
+        name: of the searcher.
+        finalists: the canonical strings of its best cells, best first.
+        perplexities: of its children in their order, on validation data; infinite where a child
+            failed.
+    """
+
+    name: str
+    finalists: list[str]
+    perplexities: np.ndarray
+
+
+def search_cells(name: str, evaluator: LanguageModelEvaluator, config: Config) -> Search:
+    """Let one searcher train its children."""
+    budget = config.children or 1
     rng = np.random.default_rng([config.seed, *name.encode()])
     with progress_bar(name, steps=budget) as update:
-        found = searcher(evaluator.space, Progress(evaluator, update), budget, rng)
-    best: dict[str, None] = {}
-    for tokens, reward in sorted(found, key=lambda pair: -pair[1]):
-        if reward > 0:
-            best[evaluator.space.canonical(tokens)] = None
-    return list(best)[: config.finalists]
+        watched = Watched(evaluator, update)
+        search(SEARCHERS[name](), watched, rng, budget_evaluations=budget, free_duplicates=True)
+    trained = [child for child in watched.children if child[1] > 0]
+    best = sorted(trained, key=lambda child: -child[1])[: config.finalists]
+    rewards = np.array([reward for _, reward in watched.children])
+    with np.errstate(divide="ignore"):
+        perplexities = np.sqrt(evaluator.constant / rewards)
+    return Search(name, [cell for cell, _ in best], perplexities)
 
 
 class Finals:
@@ -176,7 +189,10 @@ class Finals:
     def train(self, model: str, rate: float, seed: int) -> LanguageRecord:
         """Train a baseline by its name or an architecture by its string."""
         settings = LanguageSettings(
-            parameters=self.config.parameters, epochs=self.config.epochs or 1, learning_rate=rate
+            parameters=self.config.parameters,
+            epochs=self.config.epochs or 1,
+            learning_rate=rate,
+            steps=self.config.steps,
         )
         evaluator = LanguageModelEvaluator(
             self.space, self.text, settings, cache=self.cache, seed=seed
@@ -187,12 +203,7 @@ class Finals:
 
     def choose(self, models: list[str]) -> tuple[str, float]:
         """The model and learning rate with the lowest validation perplexity for seed 0."""
-        rates = self.config.rates
-        if self.config.learning_rate is not None:
-            rates = (self.config.learning_rate,)
-        pairs = [(model, rate) for model in models for rate in rates]
-        if len(pairs) == 1:
-            return pairs[0]
+        pairs = [(model, rate) for model in models for rate in self.config.rates]
         return min(pairs, key=lambda pair: _validation(self.train(pair[0], pair[1], 0)))
 
     def row(self, name: str, models: list[str]) -> dict[str, Any]:
@@ -206,10 +217,6 @@ class Finals:
         }  # fmt: skip
 
 
-def _validation(record: LanguageRecord) -> float:
-    return float("inf") if record.validation_perplexity is None else record.validation_perplexity
-
-
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows in Markdown, best validation perplexity first."""
     lines = [
@@ -217,20 +224,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         "| seconds |",
         "|---|--:|--:|--:|--:|--:|--:|",
     ]
-
-    def perplexities(row: Mapping[str, Any], part: str) -> np.ndarray:
-        values = [record[f"{part}_perplexity"] for record in row["records"]]
-        return np.array([np.inf if value is None else value for value in values])
-
-    for row in sorted(rows, key=lambda row: perplexities(row, "validation").mean()):
-        cells = []
-        for part in ("validation", "test"):
-            values = perplexities(row, part)
-            if np.isfinite(values).all():
-                mean = estimate(values)
-                cells.append(f"{mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}]")
-            else:
-                cells.append(f"{np.isinf(values).sum()} of {len(values)} failed")
+    for row in sorted(rows, key=lambda row: _perplexities(row, "validation").mean()):
+        cells = [_interval(_perplexities(row, part)) for part in ("validation", "test")]
         first = row["records"][0]
         seconds = np.mean([record["seconds"] for record in row["records"]])
         lines.append(
@@ -240,17 +235,71 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def main(config: Config, searchers: Mapping[str, Searcher] = SEARCHERS) -> list[dict[str, Any]]:
-    """Search, train, print; write results.json and table.md.
+def search_table(searches: list[Search]) -> str:
+    """What the children of the searches were worth, in Markdown."""
+    lines = [
+        "| search | children | failed | median validation perplexity, first quarter | last quarter "
+        "| best child |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for name, _, perplexities in searches:
+        quarter = -(-len(perplexities) // 4)
+        first, last = np.median(perplexities[:quarter]), np.median(perplexities[-quarter:])
+        lines.append(
+            f"| {name} | {len(perplexities)} | {np.isinf(perplexities).sum()} | {first:.2f} "
+            f"| {last:.2f} | {perplexities.min():.2f} |"
+        )
+    return "\n".join(lines)
 
-    ``searchers`` are functions ``search(space, evaluator, budget, rng) -> [(tokens, reward)]``.
-    """
+
+def verdicts(rows: list[dict[str, Any]]) -> list[str]:
+    """Each found cell against the random search's, and against the LSTM."""
+    by_name = {row["name"]: row for row in rows}
+    lines = []
+    for name, row in by_name.items():
+        for other in (f"found by {RANDOM}", "LSTM"):
+            if not name.startswith("found by") or name == other or other not in by_name:
+                continue
+            values = _perplexities(row, "test") - _perplexities(by_name[other], "test")
+            if not np.isfinite(values).all():
+                continue
+            difference = estimate(values)
+            verdict = "not told apart"
+            if difference.low > 0 or difference.high < 0:
+                verdict = "worse" if difference.low > 0 else "better"
+            lines.append(f"{name}, against {other}: {_written(difference, '+')}, {verdict}")
+    return lines
+
+
+def _validation(record: LanguageRecord) -> float:
+    return float("inf") if record.validation_perplexity is None else record.validation_perplexity
+
+
+def _perplexities(row: Mapping[str, Any], part: str) -> np.ndarray:
+    values = [record[f"{part}_perplexity"] for record in row["records"]]
+    return np.array([np.inf if value is None else value for value in values])
+
+
+def _interval(values: np.ndarray) -> str:
+    if np.isfinite(values).all():
+        return _written(estimate(values))
+    return f"{np.isinf(values).sum()} of {len(values)} failed"
+
+
+def _written(value: Estimate, sign: str = "") -> str:
+    return f"{value.value:{sign}.3f} [{value.low:{sign}.3f}, {value.high:{sign}.3f}]"
+
+
+def main(config: Config) -> list[dict[str, Any]]:
+    """Search, train, print; write results.json and table.md."""
     defaults = FULL if config.full else QUICK
     missing: dict[str, Any] = {
         name: value for name, value in defaults.items() if getattr(config, name) is None
     }
     config = dataclasses.replace(config, **missing)
-    make_space, published, published_cell = SPACES[config.space]
+    make_space, published, published_cell = SPACES[check_choice("space", config.space, SPACES)]
+    for name in config.searchers:
+        check_choice("searchers", name, SEARCHERS)
     space = make_space()
     if config.data is not None and config.data.is_file():
         text = load_text(config.data, config.level)
@@ -264,14 +313,16 @@ def main(config: Config, searchers: Mapping[str, Searcher] = SEARCHERS) -> list[
             parameters=config.search_parameters,
             max_symbols=config.search_symbols,
             max_evaluation_symbols=SEARCH_EVALUATION,
+            learning_rate=config.search_rate,
+            steps=config.steps,
         ),
         cache=cache,
         seed=config.seed,
     )
+    searches = [search_cells(name, children, config) for name in config.searchers]
     models: dict[str, list[str]] = {kind.upper(): [kind] for kind in BASELINES}
     models[published] = [published_cell]
-    for name, searcher in searchers.items():
-        models[f"found by {name}"] = search(name, searcher, children, config)
+    models |= {f"found by {found.name}": found.finalists for found in searches}
     finals = Finals(space, text, config, cache)
     rows = []
     with progress_bar("final training", steps=len(models)) as update:
@@ -279,22 +330,35 @@ def main(config: Config, searchers: Mapping[str, Searcher] = SEARCHERS) -> list[
             if candidates:
                 rows.append(finals.row(name, candidates))
             update(len(rows), name)
-    content = {"config": {k: str(v) for k, v in vars(config).items()}, "rows": rows}
+    report(config, searches, rows)
+    return rows
+
+
+def report(config: Config, searches: list[Search], rows: list[dict[str, Any]]) -> None:
+    """Print; write results.json and table.md."""
+    tables = "\n\n".join([*([search_table(searches)] if searches else []), table(rows)])
+    commit, dirty = git_state()
+    content = {
+        "config": {name: str(value) for name, value in vars(config).items()},
+        "command": command_line(sys.argv), "machine": machine(), "versions": versions(),
+        "git_commit": commit, "git_dirty": dirty,
+        "searches": {found.name: found.perplexities.tolist() for found in searches},
+        "rows": rows,
+    }  # fmt: skip
     write_atomically(config.out / "results.json", json.dumps(content, indent=1).encode())
-    printed = table(rows)
-    write_atomically(config.out / "table.md", (printed + "\n").encode())
-    print(printed)
+    write_atomically(config.out / "table.md", (tables + "\n").encode())
+    print(tables)
     target = config.parameters or 1
     off = max(abs(row["records"][0]["parameters"] / target - 1) for row in rows)
     print(
-        f"[95 % interval of the mean over {config.seeds} seeds]; parameters within {off:.1%} of "
-        f"{target:,}; {config.epochs} epochs"
+        f"\n[95 % interval of the mean over {config.seeds} seeds]; parameters within {off:.1%} of "
+        f"{target:,}; epochs: {config.epochs}. Differences of test perplexity:"
     )
+    print("\n".join(verdicts(rows)))
     for row in rows:
         if row["model"] not in BASELINES:
             print(f"{row['name']}: {row['model']}")
     print(f"Written to {config.out}.")
-    return rows
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ TRAINED: dict[str, str] = {
     "reinforce": "metagym.agents.reinforce",
     "rl2": "metagym.agents.rl2",
     "controller": "metagym.agents.controller",
+    "async_controller": "metagym.agents.async_controller",
     "l2l": "metagym.agents.learned_lstm",
     "black_box_rnn": "metagym.baselines.learned_optimizers.black_box",
 }

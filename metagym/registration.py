@@ -28,6 +28,8 @@ _BBO = "metagym.envs.black_box_optimize:BlackBoxOptimizeEnv"
 _BANDIT = "metagym.envs.meta_bandit:MetaBanditEnv"
 _MDP = "metagym.envs.meta_tabular_mdp:MetaTabularMDPEnv"
 _MAZE = "metagym.envs.meta_maze:MetaMazeEnv"
+_NAS = "metagym.envs.neural_architecture_search:NeuralArchitectureSearchEnv"
+_NAS_TRIAL = "metagym.envs.architecture_search_trial:ArchitectureSearchTrialEnv"
 _NAVIGATION = "metagym.envs.meta_navigation:MetaNavigation2DEnv"
 
 
@@ -203,6 +205,28 @@ ENVIRONMENTS: tuple[Registration, ...] = (
         "MetaMaze-9x9-v0", _MAZE, "find a target twice in an unknown maze of 9x9 rooms", {"size": 9}
     ),
     Registration("MetaNavigation2D-v0", _NAVIGATION, "walk three times to a goal that is hidden"),
+    Registration("NeuralArchitectureSearch-v0", _NAS, "write a cell of NAS-Bench-201's space"),
+    Registration(
+        "ChainSearch-v0",
+        _NAS,
+        "write a chain of convolutions, which is trained on digits",
+        {"evaluator": "train", "space": "chain"},
+    ),
+    Registration(
+        "NASNetSearch-v0",
+        _NAS,
+        "write normal and reduction cells, which are trained on digits",
+        {"evaluator": "train", "space": "nasnet"},
+    ),
+    Registration(
+        "RecurrentCellSearch-v0",
+        _NAS,
+        "write a recurrent cell, which is trained on text",
+        {"evaluator": "language", "space": "recurrent"},
+    ),
+    Registration(
+        "ArchitectureSearchTrial-v0", _NAS_TRIAL, "search for an architecture, 32 tries a trial"
+    ),
 )
 
 

@@ -10,22 +10,33 @@ from typing import Any
 
 import pytest
 
+from metagym.architectures.chain import Chain
+from metagym.architectures.nasnet import NASNet
+from metagym.architectures.recurrent_tree import RecurrentTree
+
 # Before torch is imported: workers of pytest-xdist share the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Rendered glyphs and packed images: one place for all workers, and not the user's.
 os.environ.setdefault("METAGYM_CACHE", str(Path(tempfile.gettempdir()) / "metagym-tests"))
 
-# By the beginning of the id: arguments that make an episode nine steps long, or at most that.
+ONE_EPOCH = {"recipe": {"epochs": 1}}
+FEW_SYMBOLS = {"settings": {"width": 4, "max_symbols": 2000, "max_evaluation_symbols": 500}}
+# By the beginning of the id: arguments that make an episode nine steps long, or about that.
 SHORT: dict[str, dict[str, Any]] = {
     "MetaBandit": {"n": 9},
     "MetaTabularMDP": {"n": 3, "inner_horizon": 3},
     "MetaMaze": {"n": 3, "inner_horizon": 3},
     "MetaNavigation2D": {"n": 3, "inner_horizon": 3},
+    "ArchitectureSearchTrial": {"n": 1},
+    "NeuralArchitectureSearch": {},
+    "ChainSearch": {"space": Chain(1, skips=False), "evaluator_kwargs": ONE_EPOCH},
+    "NASNetSearch": {"space": NASNet(1), "evaluator_kwargs": ONE_EPOCH},
+    "RecurrentCellSearch": {"space": RecurrentTree(2), "evaluator_kwargs": FEW_SYMBOLS},
     "": {"horizon": 9},
 }
 
 
 @pytest.fixture(scope="session")
 def short() -> Callable[[str], dict[str, Any]]:
-    """``short(env_id)``: arguments with which an episode of it takes at most nine steps."""
+    """``short(env_id)``: arguments with which an episode of it takes at most ten steps."""
     return lambda env_id: next(kwargs for name, kwargs in SHORT.items() if env_id.startswith(name))

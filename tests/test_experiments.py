@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 from metagym.agents import rl2
@@ -27,6 +29,7 @@ def load(name: str) -> ModuleType:
 @pytest.fixture(autouse=True)
 def in_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(FOLDER)  # scripts import what they share from beside them
 
 
 def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -37,22 +40,6 @@ def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert (tmp_path / "runs" / run / "demo.png").stat().st_size > 10_000
     printed = capsys.readouterr().out
     assert "learned by PPO" in printed and "test accuracy" in printed
-
-
-def test_speed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    speed = load("speed")
-    monkeypatch.setattr(speed, "SIZES", dict.fromkeys(speed.SIZES, ((4, 4),)))
-    speed.main(
-        speed.Config(
-            out=tmp_path, repetitions=1, training_repetitions=1, growth_steps=2048, max_envs=4
-        )
-    )
-    results = json.loads((tmp_path / "speed.json").read_text())
-    assert [row["num_envs"] for row in results["table"]] == [1, 4]
-    assert results["batch_1024_over_kernel"]["median"] > 0
-    assert "bytes/env" in capsys.readouterr().out
 
 
 def test_quadratics(
@@ -130,11 +117,145 @@ def test_recurrent_cell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     path.write_text("\n".join(["abba" * 4, "baab" * 3] * 20))
     config = recurrent_cell.Config(
         out=tmp_path / "out", data=path, children=3, search_symbols=500, search_parameters=2000,
-        finalists=2, parameters=3000, epochs=1, seeds=2, learning_rate=0.01,
+        finalists=2, parameters=3000, epochs=1, seeds=2, rates=(0.01, 0.02),
+        searchers=("random search", "REINFORCE, ranks"),
     )  # fmt: skip
     rows = recurrent_cell.main(config)
     assert [row["name"] for row in rows[:3]] == ["RNN", "GRU", "LSTM"] and len(rows) == 6
     printed = capsys.readouterr().out
+    assert "| random search | 3 | 0 |" in printed
+    assert printed.count(", against found by random search: ") == 1
     assert recurrent_cell.main(config) == rows  # from the cache, seconds included
     assert capsys.readouterr().out == printed
-    assert len(json.loads((tmp_path / "out" / "results.json").read_text())["rows"]) == 6
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert len(results["rows"]) == 6
+    assert {name: len(found) for name, found in results["searches"].items()} == dict.fromkeys(
+        config.searchers, 3
+    )
+
+
+def test_recurrent_cell_keeps_a_searchs_best_and_says_who_is_better() -> None:
+    recurrent_cell = load("recurrent_cell")
+    space = recurrent_cell.RecurrentTree(2)
+
+    class Counted(recurrent_cell.Evaluator):
+        """A cell is worth how many of its tokens are 1; none is worth 0, which is a failure."""
+
+        name, space, constant = "counted", recurrent_cell.RecurrentTree(2), 4.0
+
+        def evaluate(self, tokens, seeds=None):  # type: ignore[no-untyped-def]
+            worth = (tokens == 1).sum(axis=1).astype(float)
+            return recurrent_cell.Evaluation(worth, worth, worth)
+
+    config = recurrent_cell.Config(children=30, finalists=4)
+    for name in recurrent_cell.SEARCHERS:
+        found = recurrent_cell.search_cells(name, Counted(), config)
+        worth = [(space.from_string(cell) == 1).sum() for cell in found.finalists]
+        rewards = 4.0 / found.perplexities**2
+        assert len(rewards) == 30 and len(set(found.finalists)) == 4
+        assert worth == sorted(rewards, reverse=True)[:4]
+
+    def row(name: str, *perplexities: float | None) -> dict[str, object]:
+        return {"name": name, "records": [{"test_perplexity": value} for value in perplexities]}
+
+    rows = [
+        row("LSTM", 5.0, 5.1), row("found by random search", 4.0, 6.0),
+        row("found by evolution", 3.5, 3.6), row("found by luck", None, 1.0),
+    ]  # fmt: skip
+    assert recurrent_cell.verdicts(rows) == [
+        "found by random search, against LSTM: -0.050 [-1.000, +0.900], not told apart",
+        "found by evolution, against found by random search: -1.450 [-2.400, -0.500], better",
+        "found by evolution, against LSTM: -1.500 [-1.500, -1.500], better",
+    ]
+
+
+@pytest.mark.parametrize("name", ["digits201", "nasbench201"])
+def test_searches_on_the_tables(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kwargs = {"folder": bench201()} if name == "nasbench201" else {}
+    module = load(name)
+    methods = ("random search", "randomised values", "- without sampling")
+    module.main(module.Config(out=tmp_path, methods=methods, runs=8, **kwargs))
+    rows = json.loads((tmp_path / "results.json").read_text())
+    assert [row["free_duplicates"] for row in rows] == [False] * 3 + [True] * 2
+    validation = [np.mean(list(row["validation"].values())[-1]) for row in rows]
+    assert validation[1] > validation[0] and validation[4] > validation[3]
+    printed = capsys.readouterr().out
+    assert printed.count("randomised values") == 2 and "wall seconds" in printed
+    module.main(module.Config(tune=True, runs=2, **kwargs))
+    printed = capsys.readouterr().out
+    assert printed.count("learning rate") == 4 and "test" not in printed
+
+
+def bench201() -> Path:
+    """The folder of NAS-Bench-201's files."""
+    folder = Path(os.environ.get("METAGYM_DATA", FOLDER.parent.parent / "shared" / "data"))
+    if not (folder / "nasbench201").is_dir():
+        pytest.skip(f"no NAS-Bench-201 files in {folder}; set METAGYM_DATA")
+    return folder
+
+
+def test_rl2_search(tmp_path: Path, capsys: pytest.CaptureFixture[str], tiny_rl2: None) -> None:
+    rl2_search = load("rl2_search")
+    config = rl2_search.Config(folder=tmp_path, out=tmp_path / "out", seconds=0.2, n=3, runs=6)
+    rl2_search.main(config)
+    printed = capsys.readouterr().out
+    assert "Without NAS-Bench-201" in printed and "| RL², tokens shuffled |" in printed
+    rl2_search.main(config)  # nothing is trained or tested again
+    assert capsys.readouterr().out == printed
+    assert (tmp_path / "out" / "table.md").read_text().count("\n| ") == 7
+
+
+def test_zoph_chain(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zoph = load("zoph_chain")
+    monkeypatch.setattr(zoph, "SPACE", zoph.Chain(2, filters=(2, 4), heights=(1, 3), widths=(3,)))
+    monkeypatch.setattr(zoph, "RECIPE", zoph.Recipe(epochs=1))
+    monkeypatch.setattr(zoph, "WINDOW", 4)
+    monkeypatch.setattr(zoph, "ANEW", 2)
+    config = zoph.Config(out=tmp_path, seeds=2, children=20, workers=0)
+    zoph.main(config)
+    printed = capsys.readouterr().out
+    results = json.loads((tmp_path / "results.json").read_text())["results"]
+    assert set(results) == {"random search", "controller"}
+    for found in (result for runs in results.values() for result in runs):
+        assert all(len(found[name]) == 20 for name in ("validation", "test", "seconds"))
+        best = found["architecture"][int(zoph.np.argmax(found["validation"]))]
+        assert found["best"] == best and len(found["anew"]) == 2
+    last = [100 * zoph.np.mean(result["validation"][-4:]) for result in results["random search"]]
+    assert f"| {zoph.np.mean(last):.2f} [{min(last):.2f}, {max(last):.2f}]" in printed
+
+    # What was interrupted is made again with what is there: the same, its seconds included.
+    for file in [*tmp_path.glob("*.json"), *tmp_path.glob("controller-0.003-seed1/config.json")]:
+        file.unlink()
+    zoph.main(config)
+    again = json.loads((tmp_path / "results.json").read_text())["results"]
+    for method, runs in results.items():
+        for one, other in zip(runs, again[method], strict=True):
+            assert {**one, "wall_seconds": 0} == {**other, "wall_seconds": 0}
+    capsys.readouterr()
+    zoph.main(config)  # nothing is searched again
+    assert "seed" not in capsys.readouterr().out.split("|")[0]
+
+    with pytest.raises(zoph.InvalidArgumentError, match="multiple of"):
+        zoph.Config(children=zoph.CONTROLLER.num_envs + 1)
+
+
+def test_zoph_chain_spread(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zoph = load("zoph_chain")
+    monkeypatch.setattr(zoph, "RECIPE", zoph.Recipe(epochs=1))
+    numbers = zoph.spread(zoph.Config(out=tmp_path, workers=0, samples=5))
+    printed = capsys.readouterr().out
+    assert "Validation accuracy of 5 random chains" in printed
+    assert numbers["lowest"] <= numbers["mean"] <= numbers["highest"]
+    assert numbers["standard deviation over seeds"] > 0
+
+
+def test_zoph_chain_divides_the_digits() -> None:
+    data = load("zoph_chain").images()
+    assert [len(images) for images in data[::2]] == [400, 600, 797]
+    assert len({image.tobytes() for split in data[::2] for image in split}) == 1797

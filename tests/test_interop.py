@@ -1,4 +1,4 @@
-"""MetaBandit-v0 under what people train with: SB3, sb3-contrib, a CleanRL loop, Gymnasium."""
+"""Trials and searches under what people train with: SB3, sb3-contrib, CleanRL loops, Gymnasium."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from gymnasium.wrappers.vector import NormalizeReward, RecordEpisodeStatistics
 from stable_baselines3 import A2C, PPO
 
 import metagym  # noqa: F401
+from metagym.architectures import Evaluation, Evaluator
+from metagym.architectures.chain import Chain
 from metagym.rl.sb3 import SB3VecEnv
 from metagym.wrappers import RL2VectorWrapper
 
@@ -156,6 +158,133 @@ def test_a_cleanrl_style_ppo_learns_to_learn() -> None:
     # Chance earns 5.
     assert np.mean(scores[:2]) == pytest.approx(5.0, abs=0.25)
     assert np.mean(scores[-5:]) > 5.8
+
+
+# -- masked tokens -------------------------------------------------------------------------------
+
+SEARCH, LENGTH = "NeuralArchitectureSearch-v0", 8
+
+
+class Share(Evaluator):
+    """The share of token 0; of the 15 tokens of these chains, masks leave at most 4."""
+
+    name = "share"
+    space = Chain(2, skips=False, types=("conv", "pool"))
+
+    def evaluate(self, tokens: np.ndarray, seeds: np.ndarray | None = None) -> Evaluation:
+        score = (self.space.check(tokens) == 0).mean(axis=1)
+        return Evaluation(score, score, np.ones(len(score)))
+
+
+def make_searches(rows: int) -> Any:
+    return gym.make_vec(SEARCH, rows, autoreset_mode="SameStep", evaluator=Share())
+
+
+def make_search() -> gym.Env:
+    return gym.make(SEARCH, evaluator=Share())
+
+
+def masked_by_a_function() -> gym.Env:
+    wrappers = pytest.importorskip("sb3_contrib.common.wrappers")
+    env: gym.Env = wrappers.ActionMasker(make_search(), lambda env: env.unwrapped.action_masks())
+    return env
+
+
+SEARCHES: dict[str, Any] = {
+    "batch": lambda: SB3VecEnv(make_searches(16)),
+    "single": make_search,
+    "ActionMasker": masked_by_a_function,
+}
+
+
+@pytest.mark.parametrize("env", SEARCHES)
+def test_maskable_ppo_writes_what_is_allowed(env: str) -> None:
+    """A critic that says 7 everywhere adds nothing to the rewards: no end is bootstrapped."""
+    contrib = pytest.importorskip("sb3_contrib", reason="sb3-contrib is not installed")
+    steps = 4 * LENGTH
+    model = contrib.MaskablePPO(
+        "MlpPolicy", SEARCHES[env](), n_steps=steps, batch_size=32, n_epochs=1, seed=0,
+        device="cpu",
+    )  # fmt: skip
+    with torch.no_grad():
+        for parameter in model.policy.value_net.parameters():
+            parameter.zero_()
+        model.policy.value_net.bias.fill_(7.0)
+    ends: list[dict[str, Any]] = []
+    step_wait = model.env.step_wait
+
+    def noting() -> Any:
+        out = step_wait()
+        ends.extend(info for info, done in zip(out[3], out[2], strict=True) if done)
+        return out
+
+    model.env.step_wait = noting
+    rows, buffer = model.n_envs, model.rollout_buffer
+    _, callback = model._setup_learn(steps * rows)
+    model.collect_rollouts(model.env, callback, buffer, n_rollout_steps=steps)
+    masks = buffer.action_masks.reshape(steps, rows, -1)
+    assert masks.any(axis=2).all() and masks.sum(axis=2).max() == 4
+    assert np.take_along_axis(masks, buffer.actions.astype(np.int64), axis=2).all()
+    assert not any(info["invalid_action"] or info["TimeLimit.truncated"] for info in ends)
+    rewards = buffer.rewards.reshape(4, LENGTH, rows)
+    assert not rewards[:, :-1].any()
+    scores = [info["score"] for info in ends]
+    assert rewards[:, -1].ravel() == pytest.approx(scores) and 0.0 < np.mean(scores) < 0.25
+    model.learn(2 * steps * rows)
+    assert len(ends) == 12 * rows and not any(info["invalid_action"] for info in ends)
+    model.policy.action_net.bias.data[:] = torch.arange(15.0)  # which prefers what is masked
+    observations = model.env.reset()
+    for _ in range(LENGTH):
+        allowed = np.stack(model.env.env_method("action_masks"))
+        tokens, _ = model.predict(observations, action_masks=allowed, deterministic=True)
+        assert allowed[np.arange(rows), tokens].all()
+        observations, _, dones, infos = model.env.step(tokens)
+    assert dones.all() and not any(info["invalid_action"] for info in infos)
+
+
+def test_a_cleanrl_style_loop_masks_by_the_info() -> None:
+    """PPO in one function; the policy is a table of logits, one row for each place in a string."""
+    rows, clip = 128, 0.2
+    torch.manual_seed(0)
+    env = make_searches(rows)
+    table = torch.zeros(LENGTH, 15, requires_grad=True)
+    optimizer = torch.optim.Adam([table], lr=0.1)
+    _, infos = env.reset(seed=0)
+    scores: list[float] = []
+    for _ in range(25):
+        masks = torch.zeros(LENGTH, rows, 15, dtype=torch.bool)
+        taken, logs, rewards = (torch.zeros(LENGTH, rows) for _ in range(3))
+
+        def policy(masks: torch.Tensor) -> torch.distributions.Categorical:
+            logits = table[:, None].expand(-1, rows, -1)
+            return torch.distributions.Categorical(logits=logits.masked_fill(~masks, -1e8))
+
+        for t in range(LENGTH):
+            masks[t] = torch.as_tensor(infos["action_mask"]).bool()
+            with torch.no_grad():
+                logits = table[t].masked_fill(~masks[t], -1e8)
+                choice = torch.distributions.Categorical(logits=logits)
+                taken[t] = actions = choice.sample()
+                logs[t] = choice.log_prob(actions)
+            _, reward, terminated, truncated, infos = env.step(actions.numpy())
+            rewards[t] = torch.as_tensor(reward)
+            assert (terminated == (t == LENGTH - 1)).all() and not truncated.any()
+        ended = infos["final_info"]
+        assert not ended["invalid_action"].any()
+        np.testing.assert_allclose(ended["score"], rewards[-1], rtol=1e-6)
+        scores.append(ended["score"].mean())
+        gains = (rewards[-1] - rewards[-1].mean()) / (rewards[-1].std() + 1e-8)
+        for _ in range(4):
+            ratio = (policy(masks).log_prob(taken) - logs).exp()
+            limited = ratio.clamp(1 - clip, 1 + clip)
+            loss = -torch.minimum(ratio * gains, limited * gains).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    env.close()
+    # Both layers are convolutions in the best chains; by chance, each is in half of them.
+    assert scores[0] == pytest.approx(1 / LENGTH, abs=0.03)
+    assert scores[-1] > 1.8 / LENGTH
 
 
 # -- Gymnasium's vector wrappers -----------------------------------------------------------------

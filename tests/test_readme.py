@@ -29,18 +29,19 @@ def run(text: str, **names: Any) -> dict[str, Any]:
 
 def test_every_block_is_run_here() -> None:
     known = (
-        "while not done",
+        'problem="logistic"',
         "LearnedOptimizer",
         "class SignDescent",
         "TorchProblem",
         "class Bowl",
         "RL2Wrapper",
+        "NeuralArchitectureSearch-v0",
     )
     assert sorted(BLOCKS) == sorted(block(word) for word in known)
 
 
 def test_the_agent_loop_optimises(capsys: pytest.CaptureFixture[str]) -> None:
-    names = run(block("while not done"))
+    names = run(block('problem="logistic"'))
     assert names["info"]["loss"] < 0.7  # log 2, where the weights are 0
     assert names["info"]["loss"] == names["info"]["best_loss"]
     assert capsys.readouterr().out
@@ -104,3 +105,12 @@ def test_any_environment_is_a_trial() -> None:
         steps += 1
     assert info["inner_episode"] == 3 and steps > 24
     assert observation.shape == (4 + 2 + 2 + 4,)
+
+
+def test_a_chain_is_written_and_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = run(block("NeuralArchitectureSearch-v0"), gym=gym)
+    assert names["info"]["architecture"] in capsys.readouterr().out
+    assert names["reward"] > 0.1 and (tmp_path / "children.db").is_file()

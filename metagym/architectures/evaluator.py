@@ -33,6 +33,7 @@ class Evaluator(ABC):
         reward_name: what ``Evaluation.reward`` is, in words.
         test_name: what ``Evaluation.test`` is, in words; None if there is no such thing.
         optimum: the highest ``test`` there is, or None where nobody knows.
+        tabular: whether evaluations are looked up and take no time.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Evaluator(ABC):
     reward_name: str = "validation accuracy"
     test_name: str | None = "test accuracy"
     optimum: float | None = None
+    tabular: bool = False
 
     @abstractmethod
     def evaluate(self, tokens: np.ndarray, seeds: np.ndarray | None = None) -> Evaluation:

@@ -5,6 +5,7 @@ The reward is Zoph & Le's (2017), c / perplexity² on validation data.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -12,26 +13,32 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from metagym.architectures.cache import ResultCache, fingerprint
 from metagym.architectures.evaluator import Evaluation, Evaluator
+from metagym.architectures.pools import Pool, check_pool, make_pool
 from metagym.architectures.recurrent import RecurrentSpace
 from metagym.errors import (
     InvalidArgumentError,
     check_above_zero,
     check_choice,
     check_positive,
+    nearest,
     reject_unknown_kwargs,
 )
-from metagym.tasks.text import Text, load_ptb, load_text
+from metagym.tasks.text import Text, load_ptb, load_sklearn, load_text
 
 if TYPE_CHECKING:
     from metagym.architectures.recurrent_modules import RecurrentCell
 
 OPTIMIZERS = ("adam", "sgd")
+TEXTS: dict[str, Callable[..., Text]] = {
+    "sklearn": load_sklearn,
+    "ptb": functools.partial(load_ptb, None),
+}
 _VERSION = 1  # of what training does; part of the fingerprint
 
 
@@ -96,13 +103,19 @@ class LanguageSettings:
                 check_above_zero(name, getattr(self, name))
 
 
+DEFAULT_SETTINGS = LanguageSettings(
+    width=32, learning_rate=0.02, steps=20, epochs=3, max_symbols=90_000,
+    max_evaluation_symbols=20_000,
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class LanguageRecord:
     """What became of one child.
 
     Attributes:
-        status: "trained", or why it scores 0: "diverged", "too slow", "too many
-            parameters" or "out of memory".
+        status: "trained", or why it scores 0: "diverged", "too slow", "too many parameters",
+            "out of memory" or "killed" (of which nothing else is known).
         validation_perplexity: the best of its epochs; None where it was not trained to the end.
         test_perplexity: of the same weights.
         width: of the cell.
@@ -130,9 +143,12 @@ class LanguageModelEvaluator(Evaluator):
 
     Args:
         space: of the cells.
-        text: a ``Text``; the path of a text file, for ``load_text``, or of a folder, for
-            ``load_ptb``; None: the Penn Treebank in the folder METAGYM_DATA.
-        settings: of the children, or a dict of them; None: ``LanguageSettings(width=64)``.
+        text: "sklearn", the descriptions of scikit-learn's data sets (``load_sklearn``), which are
+            on every machine; "ptb", the Penn Treebank in the folder METAGYM_DATA (``load_ptb``);
+            the path of a text file, for ``load_text``, or of a folder, for ``load_ptb``; or a
+            ``Text``.
+        settings: of the children, or a dict of them, complete either way; None:
+            ``DEFAULT_SETTINGS``, small children that take a second or two on one core.
         level: "character" or "word", of a text that is not a ``Text`` yet.
         constant: c of the reward c / perplexity²; None: the square of the perplexity of symbol
             frequencies alone (``Text.unigram_perplexity``), so that a child that has learnt
@@ -140,6 +156,7 @@ class LanguageModelEvaluator(Evaluator):
         cache: a ``ResultCache`` or the path of one, which keeps records between processes; None:
             in memory only.
         seed: of initial weights, together with the architecture's key.
+        workers, pool, address: who trains children at once; see ``TrainingEvaluator``.
 
     Attributes:
         records: the records of this evaluator's children, by key.
@@ -152,14 +169,18 @@ class LanguageModelEvaluator(Evaluator):
     def __init__(
         self,
         space: RecurrentSpace,
-        text: Text | str | os.PathLike[str] | None = None,
+        text: Text | str | os.PathLike[str] = "sklearn",
         settings: LanguageSettings | Mapping[str, Any] | None = None,
         *,
         level: str = "character",
         constant: float | None = None,
         cache: ResultCache | str | os.PathLike[str] | None = None,
         seed: int = 0,
+        workers: int = 0,
+        pool: str = "processes",
+        address: str | None = None,
     ) -> None:
+        check_pool(pool, workers, address)
         if constant is not None:
             check_above_zero("constant", constant)
         self.space: RecurrentSpace = space
@@ -167,6 +188,8 @@ class LanguageModelEvaluator(Evaluator):
         self.settings = settings = _settings(settings)
         self.constant = text.unigram_perplexity() ** 2 if constant is None else float(constant)
         self.seed = int(seed)
+        self.workers, self.pool, self.address = workers, pool, address
+        self._pool: Pool | None = None
         self.records: dict[str, LanguageRecord] = {}
         self.cache = ResultCache(cache) if isinstance(cache, str | os.PathLike) else cache
         self.fingerprint = fingerprint(
@@ -180,7 +203,10 @@ class LanguageModelEvaluator(Evaluator):
         The rewards are c / perplexity², 0 for a child that failed; ``test`` is the same of the
         test text. The cost is the seconds that a training took when it was done.
         """
-        records = [self.record(row) for row in self.space.check(tokens)]
+        tokens = self.space.check(tokens)
+        if self.workers or self.pool == "ray":
+            self._train_in_pool(tokens)
+        records = [self.record(row) for row in tokens]
         return Evaluation(
             np.array([self.score(record.validation_perplexity) for record in records]),
             np.array([self.score(record.test_perplexity) for record in records]),
@@ -188,53 +214,122 @@ class LanguageModelEvaluator(Evaluator):
         )
 
     def record(self, tokens: np.ndarray) -> LanguageRecord:
-        """What became of one architecture [length]."""
-        chosen = self.space.representative(tokens)
-        build = functools.partial(self._build, chosen)
-        return self.fit(f"{self.space.name}: {self.space.to_string(chosen)}", build)
+        """What became of one architecture [length], trained in this process if it is new."""
+        key, chosen = self._child(tokens)
+        return self.fit(key, functools.partial(_build, chosen, self._task()))
 
     def fit(self, key: str, make_cell: Callable[[int, int], RecurrentCell]) -> LanguageRecord:
-        """Train any cell, or look it up.
+        """Train any cell in this process, or look it up.
 
         Args:
             key: names the cell in ``records`` and in the cache.
             make_cell: ``make_cell(inputs, width)``.
         """
-        if key in self.records:
-            return self.records[key]
-        stored = None if self.cache is None else self.cache.get(self.fingerprint, key)
-        if stored is None:
-            from metagym.architectures.language_modules import train
-
-            digest = hashlib.sha256(f"{self.seed}:{key}".encode()).digest()
-            seed = int.from_bytes(digest[:8], "big") >> 1  # torch takes 63 bits
-            stored = dataclasses.asdict(train(make_cell, self.text, self.settings, seed))
-            if self.cache is not None:  # which keeps the first record where two processes write
-                stored = self.cache.put(self.fingerprint, key, stored)
-        record = LanguageRecord(**{**stored, "curve": tuple(stored["curve"])})
-        self.records[key] = record
-        return record
+        if not self._find(key):
+            self._keep(key, _train(key, make_cell, self._task()))
+        return self.records[key]
 
     def score(self, perplexity: float | None) -> float:
         """c / perplexity²; 0 for None."""
         return 0.0 if perplexity is None else self.constant / perplexity**2
 
-    def _build(self, tokens: np.ndarray, inputs: int, width: int) -> RecurrentCell:
-        return self.space.build(tokens, inputs, width, self.settings.bias)
+    def close(self) -> None:
+        """End the workers; the next evaluation starts new ones."""
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
+
+    def _child(self, tokens: np.ndarray) -> tuple[str, np.ndarray]:
+        """The key of an architecture, and the tokens that are trained for it."""
+        chosen = self.space.representative(tokens)
+        return f"{self.space.name}: {self.space.to_string(chosen)}", chosen
+
+    def _find(self, key: str) -> bool:
+        """Whether it has been trained, here or by whoever wrote into the cache."""
+        if key not in self.records and self.cache is not None:
+            stored = self.cache.get(self.fingerprint, key)
+            if stored is not None:
+                self.records[key] = _record(stored)
+        return key in self.records
+
+    def _keep(self, key: str, record: LanguageRecord) -> None:
+        if self.cache is not None:  # which keeps the first record where two processes write
+            stored = dataclasses.asdict(record)
+            record = _record(self.cache.put(self.fingerprint, key, stored))
+        self.records[key] = record
+
+    def _task(self) -> _Task:
+        return _Task(self.space, self.text, self.settings, self.seed)
+
+    def _train_in_pool(self, tokens: np.ndarray) -> None:
+        children = dict(self._child(row) for row in tokens)
+        new = [(key, chosen) for key, chosen in children.items() if not self._find(key)]
+        if not new:
+            return
+        if self._pool is None:
+            self._pool = make_pool(
+                self.pool, _train_child, self._task(), self.workers, self.address,
+                gpu=self.settings.device.startswith("cuda"),
+            )  # fmt: skip
+        with contextlib.closing(self._pool.run(new)) as results:
+            for (key, _), record in results:
+                self._keep(key, record or _KILLED)
 
 
-def _text(text: Text | str | os.PathLike[str] | None, level: str) -> Text:
+class _Task(NamedTuple):
+    """What the training of a child needs besides its architecture."""
+
+    space: RecurrentSpace
+    text: Text
+    settings: LanguageSettings
+    seed: int
+
+
+_KILLED = LanguageRecord("killed", None, None, 0, 0, 0, 0.0, ())
+
+
+def _train_child(child: tuple[str, np.ndarray], task: _Task) -> LanguageRecord:
+    """Of a pool: ``child`` is a key and its tokens."""
+    key, tokens = child
+    return _train(key, functools.partial(_build, tokens, task), task)
+
+
+def _train(key: str, make_cell: Callable[[int, int], RecurrentCell], task: _Task) -> LanguageRecord:
+    from metagym.architectures.language_modules import train
+
+    digest = hashlib.sha256(f"{task.seed}:{key}".encode()).digest()
+    seed = int.from_bytes(digest[:8], "big") >> 1  # torch takes 63 bits
+    return train(make_cell, task.text, task.settings, seed)
+
+
+def _build(tokens: np.ndarray, task: _Task, inputs: int, width: int) -> RecurrentCell:
+    return task.space.build(tokens, inputs, width, task.settings.bias)
+
+
+def _record(stored: Mapping[str, Any]) -> LanguageRecord:
+    """What the cache holds, which is JSON."""
+    return LanguageRecord(**{**stored, "curve": tuple(stored["curve"])})
+
+
+def _text(text: Text | str | os.PathLike[str], level: str) -> Text:
     if isinstance(text, Text):
         return text
-    if text is None or Path(text).is_dir():
-        return load_ptb(text, level)
-    return load_text(text, level)
+    if isinstance(text, str) and text in TEXTS:
+        return TEXTS[text](level)
+    if not isinstance(text, str | os.PathLike) or not Path(text).exists():
+        raise InvalidArgumentError(
+            f"text={text!r} is neither one of {', '.join(map(repr, TEXTS))} nor the path of a text "
+            f"file or of the Penn Treebank's folder.{nearest(str(text), TEXTS)}"
+        )
+    return load_ptb(text, level) if Path(text).is_dir() else load_text(text, level)
 
 
 def _settings(settings: LanguageSettings | Mapping[str, Any] | None) -> LanguageSettings:
     if isinstance(settings, LanguageSettings):
         return settings
-    given = {"width": 64} if settings is None else dict(settings)
+    if settings is None:
+        return DEFAULT_SETTINGS
+    given = dict(settings)
     known = {field.name for field in dataclasses.fields(LanguageSettings)}
     reject_unknown_kwargs(
         LanguageSettings, {name: value for name, value in given.items() if name not in known}

@@ -59,6 +59,7 @@ class NASBench201(Evaluator):
     """
 
     name = "nasbench201"
+    tabular = True
     reward_name = "CIFAR-10 validation accuracy, 12 epochs"
     space: Cell201
 

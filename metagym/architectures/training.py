@@ -7,11 +7,9 @@ is measured with the weights of that epoch. What went wrong with a child is part
 
 from __future__ import annotations
 
-import concurrent.futures
-import multiprocessing
+import contextlib
 import os
 from collections.abc import Mapping
-from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 import numpy as np
@@ -19,8 +17,9 @@ import numpy as np
 from metagym.architectures.cache import Record, ResultCache, fingerprint
 from metagym.architectures.evaluator import Evaluation, Evaluator
 from metagym.architectures.image_data import ImageData, check_image_data, load_images
+from metagym.architectures.pools import Pool, check_pool, make_pool
 from metagym.architectures.space import SearchSpace
-from metagym.architectures.training_child import Child, Recipe, start_worker, train, train_in_worker
+from metagym.architectures.training_child import Child, Recipe, make_recipe, train
 from metagym.errors import InvalidArgumentError
 
 _VERSION = 1  # of the training itself: raised with every change that changes its results
@@ -43,10 +42,15 @@ class TrainingEvaluator(Evaluator):
         space: ``space.build(tokens, input_shape, outputs, **build_kwargs)`` makes the child.
         data: "digits", "mnist", or images of your own: see ``check_image_data``.
         folder: of MNIST's files.
-        recipe: how a child is trained, and its limits.
+        recipe: how a child is trained, and its limits; a ``Recipe`` or what differs from it.
         power: of the accuracy; Zoph & Le use 3.
         cache: a ``ResultCache`` or the path of one; None keeps results in memory only.
-        workers: processes that train children at once; 0 trains them in this process.
+        workers: children that are trained at once. 0: one after the other in this process, or
+            with Ray as many as it has CPUs.
+        pool: who trains children at once: "processes" of this machine, or "ray". A worker that
+            is killed costs its child a second try and the others nothing; a child that is killed
+            twice scores 0.
+        address: of a Ray cluster, such as "auto"; None: a Ray of our own on this machine.
         device: "auto" is a GPU where there is one.
         build_kwargs: what ``space.build`` is told besides.
 
@@ -66,10 +70,12 @@ class TrainingEvaluator(Evaluator):
         data: str | Mapping[str, Any] | tuple[Any, ...] = "digits",
         *,
         folder: str | os.PathLike[str] | None = None,
-        recipe: Recipe | None = None,
+        recipe: Recipe | Mapping[str, Any] | None = None,
         power: float = 1.0,
         cache: ResultCache | str | os.PathLike[str] | None = None,
         workers: int = 0,
+        pool: str = "processes",
+        address: str | None = None,
         device: str = "auto",
         build_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
@@ -79,11 +85,10 @@ class TrainingEvaluator(Evaluator):
         )
         if not power > 0:
             raise InvalidArgumentError(f"power={power!r} has to be above 0.")
-        if isinstance(workers, bool) or not isinstance(workers, int) or workers < 0:
-            raise InvalidArgumentError(f"workers={workers!r} has to be a whole number from 0 on.")
+        check_pool(pool, workers, address)
         self.power = float(power)
-        self.recipe = Recipe() if recipe is None else recipe
-        self.workers = workers
+        self.recipe = recipe if isinstance(recipe, Recipe) else make_recipe(recipe or {})
+        self.workers, self.pool, self.address = workers, pool, address
         self.device = _device(device)
         self.build_kwargs = dict(build_kwargs or {})
         self.cache = ResultCache(cache) if isinstance(cache, str | os.PathLike) else cache
@@ -92,7 +97,7 @@ class TrainingEvaluator(Evaluator):
             data=list(self.data), recipe=self.recipe.as_dict(), build=self.build_kwargs,
         )  # fmt: skip
         self._known: dict[str, Record] = {}
-        self._pool: concurrent.futures.ProcessPoolExecutor | None = None
+        self._pool: Pool | None = None
 
     def evaluate(self, tokens: np.ndarray, seeds: np.ndarray | None = None) -> Evaluation:
         records = self.records(tokens)
@@ -121,8 +126,8 @@ class TrainingEvaluator(Evaluator):
                 new[key] = Child(key, row, self.space.to_string(row))
             else:
                 self._known[key] = record
-        if self.workers:
-            self._train_in_pool(new)
+        if self.workers or self.pool == "ray":
+            self._train_in_pool(list(new.values()))
         else:
             for key, child in new.items():
                 self._keep(key, train(child, self._task()))
@@ -131,7 +136,7 @@ class TrainingEvaluator(Evaluator):
     def close(self) -> None:
         """End the workers; the next evaluation starts new ones."""
         if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool.close()
             self._pool = None
 
     def __enter__(self) -> TrainingEvaluator:
@@ -152,38 +157,17 @@ class TrainingEvaluator(Evaluator):
             "device": self.device, "build_kwargs": self.build_kwargs,
         }  # fmt: skip
 
-    def _train_in_pool(self, new: dict[str, Child]) -> None:
-        """Train children at once; one whose process is killed (for its memory, say) scores 0.
-
-        A killed process ends its pool and does not say whose child it trained: the ones that are
-        left are then tried one by one.
-        """
-        alone = False
-        while new:
-            batch = list(new.values())[: 1 if alone else None]
-            pool = self._workers()
-            try:
-                futures = {pool.submit(train_in_worker, child): child for child in batch}
-                for future in concurrent.futures.as_completed(futures):
-                    child = futures[future]
-                    self._keep(child.key, future.result())
-                    del new[child.key]
-            except BrokenProcessPool:
-                self.close()
-                if alone:
-                    self._keep(batch[0].key, batch[0].failed("killed"))
-                    del new[batch[0].key]
-                alone = not alone
-            except BaseException:
-                self.close()
-                raise
-
-    def _workers(self) -> concurrent.futures.ProcessPoolExecutor:
+    def _train_in_pool(self, new: list[Child]) -> None:
+        if not new:
+            return
         if self._pool is None:
-            self._pool = concurrent.futures.ProcessPoolExecutor(
-                self.workers, multiprocessing.get_context("spawn"), start_worker, (self._task(),)
-            )
-        return self._pool
+            self._pool = make_pool(
+                self.pool, train, self._task(), self.workers, self.address,
+                gpu=self.device.startswith("cuda"),
+            )  # fmt: skip
+        with contextlib.closing(self._pool.run(new)) as results:
+            for child, found in results:
+                self._keep(child.key, found or child.failed("killed"))
 
 
 def _device(name: str) -> str:

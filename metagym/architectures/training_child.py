@@ -15,7 +15,7 @@ import numpy as np
 from metagym.architectures.cache import Record
 from metagym.architectures.image_data import ImageData
 from metagym.architectures.space import SearchSpace
-from metagym.errors import InvalidArgumentError, check_positive
+from metagym.errors import InvalidArgumentError, check_positive, reject_unknown_kwargs
 
 if TYPE_CHECKING:
     import torch
@@ -63,6 +63,17 @@ class Recipe:
     def as_dict(self) -> dict[str, Any]:
         """All settings as JSON values."""
         return dataclasses.asdict(self)
+
+
+def make_recipe(settings: Mapping[str, Any]) -> Recipe:
+    """The default recipe, but for ``settings``, as JSON holds them.
+
+    Raises:
+        InvalidArgumentError: an unknown or impossible setting.
+    """
+    known = {field.name for field in dataclasses.fields(Recipe)}
+    reject_unknown_kwargs(Recipe, {name: settings[name] for name in settings if name not in known})
+    return Recipe(**settings)
 
 
 @dataclass(frozen=True)
@@ -254,18 +265,3 @@ def _out_of_memory(error: BaseException) -> bool:
         sign in str(error)
         for sign in ("not enough memory", "can't allocate memory", "out of memory")
     )
-
-
-# -- in a worker ----------------------------------------------------------------------------------
-
-_task: dict[str, Any] = {}
-
-
-def start_worker(task: dict[str, Any]) -> None:
-    """Called once in every worker: the data travel once and not with every child."""
-    _task.update(task)
-
-
-def train_in_worker(child: Child) -> Record:
-    """``train`` with what ``start_worker`` was given."""
-    return train(child, _task)

@@ -319,8 +319,8 @@ class BatchedEnv(VectorEnv, ABC):
         done = self._terminated | self._truncated
         rows = np.flatnonzero(done)
         final_obs = np.full(self.num_envs, None, dtype=object)
-        for row in rows:
-            final_obs[row] = observations[row].copy()
+        for row, last in zip(rows, observations[rows], strict=True):
+            final_obs[row] = last
         final_info: dict[str, Any] = {}
         for name, value in infos.items():
             if name[0] != "_":

@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from metagym.named import make_named
-from metagym.tasks.text import Text, load_ptb, load_text, make_text
+from metagym.tasks.text import Text, load_ptb, load_sklearn, load_text, make_text
 
 if TYPE_CHECKING:
     from metagym.tasks.few_shot import TaskDistribution
@@ -33,7 +33,7 @@ _LAZY = {
     "load_image_set": "metagym.tasks.image_sets",
 }
 
-__all__ = ["TASKS", "Text", "load_ptb", "load_text", "make_tasks", "make_text"]
+__all__ = ["TASKS", "Text", "load_ptb", "load_sklearn", "load_text", "make_tasks", "make_text"]
 
 
 def __getattr__(name: str) -> Any:

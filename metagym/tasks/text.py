@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.util
 import os
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,6 +111,35 @@ def load_text(
     train, validation, test = (
         "\n".join(part) for part in (lines[:first], lines[first:second], lines[second:])
     )
+    return make_text(train, validation, test, level, min_count)
+
+
+def load_sklearn(level: str = "character", min_count: int = 1) -> Text:
+    """Scikit-learn's own descriptions of its data sets: English with tables, on every machine.
+
+    The descriptions follow each other in the order of their names. Of every seven paragraphs five
+    train, the sixth validates and the seventh tests, so that the three parts are about the same
+    things. The texts are those of the installed scikit-learn and may change with its version
+    (``Text.digest`` tells).
+
+    Args:
+        level, min_count: see ``make_text``.
+
+    Raises:
+        DataError: scikit-learn comes without them.
+    """
+    # Found without an import of scikit-learn, which takes a second.
+    package = importlib.util.find_spec("sklearn")
+    places = () if package is None else package.submodule_search_locations or ()
+    files = [file for place in places for file in Path(place).glob("datasets/descr/*.rst")]
+    if not files:
+        raise DataError("The installed scikit-learn has no descriptions of data sets.")
+    texts = [_read(file).strip() for file in sorted(files, key=lambda file: file.name)]
+    paragraphs = re.split(r"\n\s*\n", "\n\n".join(texts))
+    parts: tuple[list[str], ...] = ([], [], [])
+    for number, paragraph in enumerate(paragraphs):
+        parts[max(0, number % 7 - 4)].append(paragraph)
+    train, validation, test = ("\n\n".join(part) for part in parts)
     return make_text(train, validation, test, level, min_count)
 
 

@@ -16,6 +16,7 @@ from metagym.checkpoint import load_checkpoint
 from metagym.errors import CheckpointError, InvalidArgumentError
 from metagym.evaluation import evaluate
 from metagym.monitoring import read_scalars
+from metagym.rl.architecture_reinforce import Critic
 
 CELL, CHAIN = "ToyCellSearch-v0", "ToyChainSearch-v0"  # see conftest.py
 SPACE = gym.spec(CHAIN).kwargs["evaluator"].space
@@ -94,13 +95,13 @@ def test_the_charts_are_those_of_a_search(tmp_path: Path) -> None:
 def test_a_schedule_grows_the_chains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(controller, "scheduled_depth", lambda count: 2 if count < 32 else 4)
     depths = []
-    note = controller._note
+    note = controller.note
 
     def noting(log: Any, written: Any, *rest: Any) -> None:
         depths.append({len(SPACE.layers(row)) for row in written.tokens.numpy()})
         note(log, written, *rest)
 
-    monkeypatch.setattr(controller, "_note", noting)
+    monkeypatch.setattr(controller, "note", noting)
     config = replace(FAST, schedule=True)
     train(tmp_path, 4 * 16 * SPACE.length // 2, CHAIN, config=config)
     assert depths[:2] == [{2}, {2}] and depths[-1] == {4}
@@ -108,14 +109,14 @@ def test_a_schedule_grows_the_chains(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_the_moving_average_and_the_window() -> None:
-    ema = controller.Critic(controller.Config(memory=0.5))
+    ema = Critic(memory=0.5)
     np.testing.assert_allclose(ema.advantages(np.array([1.0, 3.0])), [-1.0, 1.0])
     ema.update(np.array([1.0, 3.0]))
     assert ema.average == 2.0
-    window = controller.Critic(controller.Config(baseline="window", memory=2))
+    window = Critic(baseline="window", memory=2)
     window.update(np.array([9.0, 1.0, 3.0]))
     assert window.average == 2.0
-    ranks = controller.Critic(controller.Config(advantage="rank"))
+    ranks = Critic(advantage="rank")
     ranks.update(np.array([1.0, 2.0]))
     np.testing.assert_allclose(ranks.advantages(np.array([9.0, 0.0])), [0.75, -0.75])
 

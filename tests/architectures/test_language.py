@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.machinery
+import importlib.util
 import itertools
 import json
 import math
@@ -12,11 +14,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_diabetes, load_iris, load_wine
 
 from metagym.architectures import make_evaluator
 from metagym.architectures.cache import ResultCache
 from metagym.architectures.enas_rnn import ENASRecurrent
-from metagym.architectures.language import LanguageModelEvaluator, LanguageRecord, LanguageSettings
+from metagym.architectures.language import (
+    DEFAULT_SETTINGS,
+    LanguageModelEvaluator,
+    LanguageRecord,
+    LanguageSettings,
+)
 from metagym.architectures.language_modules import (
     LanguageModel,
     count_parameters,
@@ -26,7 +34,7 @@ from metagym.architectures.language_modules import (
 from metagym.architectures.recurrent_modules import RecurrentCell, baseline
 from metagym.architectures.recurrent_tree import FIGURE_5, LSTM, RecurrentTree
 from metagym.errors import DataError, InvalidArgumentError
-from metagym.tasks import load_ptb, load_text, make_text
+from metagym.tasks import load_ptb, load_sklearn, load_text, make_text
 
 SPACE = RecurrentTree(2)
 TINY = LanguageSettings(width=6, embedding=4, batch_size=4, steps=8, learning_rate=0.02)
@@ -112,6 +120,41 @@ def test_bad_texts_are_data_errors(tmp_path):
         load_text(path, shares=(0.5, 0.5))
     with pytest.raises(InvalidArgumentError, match="Did you mean 'word'"):
         make_text("ab", "ab", "ab", level="words")
+
+
+def test_scikit_learns_descriptions():
+    """Every paragraph of what scikit-learn itself shows is in one of the parts."""
+    text = load_sklearn()
+    parts = [
+        "".join(text.symbols[number] for number in part)
+        for part in (text.train, text.validation, text.test)
+    ]
+    for load in (load_iris, load_wine, load_diabetes):
+        description = "\n".join(line.strip() for line in load().DESCR.strip().splitlines())
+        known = "".join(c if c in text.symbols else "<unk>" for c in description)
+        for paragraph in known.split("\n\n"):
+            assert any(paragraph.strip() in part for part in parts)
+    sizes = np.array([len(part) for part in parts]) / sum(map(len, parts))
+    np.testing.assert_allclose(sizes, [5 / 7, 1 / 7, 1 / 7], atol=0.05)
+    assert sum(map(len, parts)) > 30_000
+    assert text.digest == load_sklearn().digest != load_sklearn("word").digest
+    assert (text.validation == 0).mean() < 0.01
+
+
+def test_a_scikit_learn_without_descriptions(tmp_path, monkeypatch):
+    package = importlib.machinery.ModuleSpec("sklearn", None, is_package=True)
+    package.submodule_search_locations.append(str(tmp_path))
+    for found in (None, package):
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name, found=found: found)
+        with pytest.raises(DataError, match="no descriptions"):
+            load_sklearn()
+    (tmp_path / "datasets" / "descr").mkdir(parents=True)
+    for i in range(7, 0, -1):
+        (tmp_path / "datasets" / "descr" / f"{i}.rst").write_text(f"\nno {i}\n")
+    text = load_sklearn("word")  # in the order of their names
+    assert text.symbols == ("<unk>", "1", "2", "3", "4", "5", "<eos>", "no")
+    assert len(text.train) == 5 * 3 + 4  # and four empty lines between paragraphs
+    assert text.validation.tolist() == text.test.tolist() == [7, 0, 6]
 
 
 def test_where_the_treebank_is_looked_for(tmp_path, monkeypatch):
@@ -361,16 +404,35 @@ def test_a_constant_that_cannot_work(text):
         LanguageModelEvaluator(SPACE, text, TINY, constant=0)
 
 
-def test_texts_and_settings_may_be_named(tmp_path):
+def test_the_default_needs_no_files_and_learns(monkeypatch):
+    monkeypatch.delenv("METAGYM_DATA", raising=False)
+    evaluator = make_evaluator("language", "recurrent")
+    assert evaluator.settings == DEFAULT_SETTINGS
+    assert evaluator.text.digest == load_sklearn().digest
+    record = evaluator.fit("lstm", baseline("lstm"))
+    assert evaluator.score(record.validation_perplexity) > 2  # 1 is what frequencies give
+    assert record.symbols <= 100_000
+
+
+def test_texts_and_settings_may_be_named(tmp_path, monkeypatch):
     path = tmp_path / "mine.txt"
     path.write_text("a b a b\n" * 50)
     evaluator = make_evaluator("language", "recurrent", text=path, settings={"parameters": 900})
     assert evaluator.text.symbols == ("<unk>", "\n", " ", "a", "b")
     assert evaluator.settings == LanguageSettings(parameters=900)
     words = make_evaluator("language", "enas_recurrent", text=path, level="word")
-    assert words.text.symbols == ("<unk>", "<eos>", "a", "b") and words.settings.width == 64
+    assert words.text.symbols == ("<unk>", "<eos>", "a", "b")
+    assert words.settings == DEFAULT_SETTINGS
     (tmp_path / "ptb.valid.txt").write_text("a b\n" * 9)
     (tmp_path / "ptb.test.txt").write_text("b a\n" * 9)
-    assert len(make_evaluator("language", "recurrent", text=tmp_path).text.train) == 35
+    folder = make_evaluator("language", "recurrent", text=tmp_path).text
+    monkeypatch.setenv("METAGYM_DATA", str(tmp_path))
+    named = make_evaluator("language", "recurrent", text="ptb").text
+    assert len(folder.train) == 35 and named.digest == folder.digest
+    for wrong in ("sklern", None, tmp_path / "none.txt"):
+        with pytest.raises(InvalidArgumentError, match="'sklearn', 'ptb'"):
+            make_evaluator("language", "recurrent", text=wrong)
+    with pytest.raises(InvalidArgumentError, match="Did you mean 'sklearn'"):
+        make_evaluator("language", "recurrent", text="sklern")
     with pytest.raises(InvalidArgumentError, match="Did you mean 'epochs'"):
         make_evaluator("language", "recurrent", text=path, settings={"epoch": 3})

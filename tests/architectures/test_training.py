@@ -208,7 +208,7 @@ def test_the_cache_spares_training_and_knows_what_matters(small, tmp_path, monke
         TrainingEvaluator(SPACE, small, cache=path)
 
 
-def test_workers_change_nothing_but_the_time_and_survive_a_killed_one(small, tmp_path):
+def test_a_child_that_is_killed_twice_scores_nothing(small, tmp_path):
     names = ("linear-linear", "nothing-linear", "linear-diverges", "dies-linear")
     expected = TrainingEvaluator(SPACE, small, recipe=QUICK).records(tokens(*names[:3]))
     with TrainingEvaluator(
@@ -291,3 +291,12 @@ def test_importing_the_evaluator_loads_neither_torch_nor_sklearn():
         "bad = {'torch', 'sklearn'} & set(sys.modules); sys.exit(str(bad) if bad else 0)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_recipe_may_come_as_json():
+    settings = {"epochs": 3, "last": 2}
+    given = TrainingEvaluator(Layers(), recipe=settings)
+    assert given.recipe == QUICK
+    assert given.fingerprint == TrainingEvaluator(Layers(), recipe=QUICK).fingerprint
+    with pytest.raises(InvalidArgumentError, match="Did you mean 'epochs'"):
+        TrainingEvaluator(Layers(), recipe={"epoch": 3})

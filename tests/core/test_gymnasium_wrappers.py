@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -13,8 +15,8 @@ import metagym  # noqa: F401
 STILL = np.zeros((2, 10), dtype=np.float32)
 
 
-def make_by_module_and_id() -> gym.Env:
-    return gym.make("metagym:LearnToOptimize-v0", horizon=3)
+# Spawned workers import what it names, and cannot import this file.
+make_by_module_and_id = partial(gym.make, "metagym:LearnToOptimize-v0", horizon=3)
 
 
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])

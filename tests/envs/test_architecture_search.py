@@ -233,6 +233,35 @@ def test_the_boundary_shows_what_was_written_and_its_worth():
     np.testing.assert_allclose(view.state[0], [*np.zeros(30), 1 / 6, 0.5], atol=1e-6)
 
 
+def test_ranks_say_nothing_of_the_scale():
+    """The same architectures under two scales of scores look the same to an agent."""
+    shown = []
+    for factor in (1.0, 1e-3):
+        toy = Toy()
+        toy.evaluate = lambda *a, f=factor, e=toy.evaluate: e(*a)._replace(reward=f * e(*a).reward)
+        env = search(n=4, toy=toy, scores="rank", reward="validation")
+        rows = [write(env, [3] * k + [0] * (6 - k)) for k in (2, 1, 2, 6)]
+        shown.append(np.concatenate([row[0] for row in rows]))
+        ranks = [env.layout.split(row[0][0]).final[-2] for row in rows]
+        np.testing.assert_allclose(ranks, [0.5, 0.25, 2 / 3, 3.5 / 4])  # worse + half the equal
+        assert [env.layout.split(row[0][0]).reward for row in rows] == [1.0, 0.0, 0.0, 1.0]
+        assert rows[-1][1][0] == pytest.approx(factor)  # the reward itself is what it was
+    np.testing.assert_array_equal(*shown)
+
+
+def test_rarity_counts_how_many_random_architectures_it_takes():
+    toy = Toy()
+    toy.tabular = True
+    env = search(n=3, toy=toy, reward="rarity")
+    rng = np.random.default_rng(0)
+    share = (rng.integers(5, size=(200_000, 6)) == CONV_3X3).mean(axis=1)
+    earned = [write(env, [3] * k + [0] * (6 - k))[1][0] for k in (1, 3, 2)]
+    wanted = [-np.log10((share >= k / 6).mean()) for k in (1, 3)]
+    np.testing.assert_allclose(earned, [wanted[0], wanted[1] - wanted[0], 0.0], atol=0.03)
+    with pytest.raises(InvalidArgumentError, match="table to count in"):
+        search(reward="rarity")
+
+
 def test_seconds_end_a_search():
     env = search(n=50, budget_seconds=25.0)
     write(env, [3, 3, 0, 0, 0, 0])

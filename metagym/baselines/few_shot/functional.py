@@ -111,19 +111,19 @@ def map_tasks(
     Args:
         function: of the arguments of one task, to a tensor or a tree of tensors.
         arguments: tensors [B, ...].
-        how: "vmap", "chunk" or "loop".
+        how: "vmap", "chunk" or "loop"; one task alone is never vmapped, which would only cost.
         chunk: tasks at a time.
 
     Raises:
         InvalidArgumentError: no task, or no such ``how``.
     """
     count = _count(arguments)
-    if how == "loop":
+    check_choice("how", how, OVER_TASKS[1:])
+    if how == "loop" or count == 1:
         results = [function(*(x[i] for x in arguments)) for i in range(count)]
         flat = [pytree.tree_leaves(result) for result in results]
         stacked = [torch.stack(column) for column in zip(*flat, strict=True)]
         return pytree.tree_unflatten(stacked, pytree.tree_structure(results[0]))
-    check_choice("how", how, OVER_TASKS[1:])
     size = check_positive("chunk", chunk) if how == "chunk" else None
     return torch.func.vmap(function, chunk_size=size)(*arguments)
 

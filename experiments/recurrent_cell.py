@@ -253,11 +253,11 @@ def search_table(searches: list[Search]) -> str:
 
 
 def verdicts(rows: list[dict[str, Any]]) -> list[str]:
-    """Each found cell against the random search's, and against the LSTM."""
+    """Each found cell against the random search's, the GRU and the LSTM."""
     by_name = {row["name"]: row for row in rows}
     lines = []
     for name, row in by_name.items():
-        for other in (f"found by {RANDOM}", "LSTM"):
+        for other in (f"found by {RANDOM}", "GRU", "LSTM"):
             if not name.startswith("found by") or name == other or other not in by_name:
                 continue
             values = _perplexities(row, "test") - _perplexities(by_name[other], "test")

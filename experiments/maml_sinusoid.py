@@ -23,12 +23,12 @@ import numpy as np
 import torch
 import tyro
 
+from few_shot_runs import trained
 from metagym.baselines.few_shot import make_method
 from metagym.baselines.few_shot.base import FewShotMethod, mse
 from metagym.baselines.few_shot.gradient import GradientMethod
 from metagym.baselines.few_shot.judge import evaluate_few_shot, few_shot_scores
-from metagym.baselines.few_shot.train import TrainConfig, load_method, train_few_shot
-from metagym.checkpoint import CONFIG, read_config
+from metagym.baselines.few_shot.train import TrainConfig
 from metagym.evaluation.statistics import Estimate, estimate
 from metagym.files import write_atomically
 from metagym.tasks.few_shot import Tasks
@@ -80,7 +80,7 @@ def main(config: Config) -> None:
     if config.quick:
         config = dataclasses.replace(config, shots=(10,), methods=("MAML",))
     rows: list[dict[str, Any]] = []
-    trained: dict[str, GradientMethod] = {}
+    shown: dict[str, GradientMethod] = {}
     for shots in config.shots:
         test = Sinusoid(shots, QUERIES, device=config.device)
         for label in config.methods:
@@ -88,7 +88,7 @@ def main(config: Config) -> None:
             seconds = (method.training_record or {}).get("seconds")
             rows.append(_row(label, shots, seconds, method, test, config.tasks))
             if shots == max(config.shots) and isinstance(method, GradientMethod):
-                trained[label] = method
+                shown[label] = method
             print(_table(rows[-1:], header=False), flush=True)
         score = oracle(test, config.tasks)
         found = {str(STEPS[0]): score._asdict()}
@@ -98,22 +98,18 @@ def main(config: Config) -> None:
     content = {"iterations": config.iterations, "tasks": config.tasks, "rows": rows}
     write_atomically(config.out / "results.json", (json.dumps(content) + "\n").encode())
     write_atomically(config.out / "table.md", (table + "\n").encode())
-    save_figure(trained, max(config.shots), config.out / "adaptation.png")
+    save_figure(shown, max(config.shots), config.out / "adaptation.png")
     print(f"Written to {config.out}.")
 
 
 def _trained(label: str, shots: int, config: Config) -> FewShotMethod:
     """The method of a label, from its checkpoint as far as there is one."""
     name, settings, loop = METHODS[label]
-    out = config.out / f"{name}-{shots}shot-seed{config.seed}"
-    started = (out / CONFIG).is_file()
-    if started and read_config(out)["training"]["iteration"] >= config.iterations:
-        return load_method(out, config.device)
     tasks = Sinusoid(shots, shots, device=config.device)
-    return train_few_shot(
-        make_method(name, tasks, seed=config.seed, **settings), tasks, out,
-        TrainConfig(iterations=config.iterations, device=config.device, **loop),
-        seed=config.seed, resume=started,
+    return trained(
+        make_method(name, tasks, seed=config.seed, **settings), tasks,
+        config.out / f"{name}-{shots}shot-seed{config.seed}",
+        TrainConfig(iterations=config.iterations, device=config.device, **loop), config.seed,
     )  # fmt: skip
 
 

@@ -55,8 +55,8 @@ from metagym.problems.datasets import load_dataset
 SPACE = Chain(6, filters=(4, 8, 16, 32), strides=(1, 2, 3))
 RECIPE = Recipe(epochs=5, batch_size=32, learning_rate=0.05, last=5)
 CUTS = (400, 1000)  # images before the first train, between the two validate, and the rest test
-CONTROLLER = controller.Config(num_envs=10, learning_rate=0.003, advantage="rank")
-RATES = (0.003, 0.006, 0.015)  # that were tried
+CONTROLLER = controller.Config(num_envs=10, learning_rate=0.015, advantage="rank")
+RATES = (0.006, 0.015)  # that were tried
 TUNING_SEED = 100
 WINDOW = 100  # children of a mean
 ANEW = 5  # further trainings of the best
@@ -79,7 +79,7 @@ class Config:
 
     out: Path = Path("results/zoph_chain")
     seeds: int = 5
-    children: int = 500
+    children: int = 400
     workers: int = 2
     spread: bool = False
     samples: int = 60

@@ -228,7 +228,7 @@ def test_zoph_chain(
     assert f"| {zoph.np.mean(last):.2f} [{min(last):.2f}, {max(last):.2f}]" in printed
 
     # What was interrupted is made again with what is there: the same, its seconds included.
-    for file in [*tmp_path.glob("*.json"), *tmp_path.glob("controller-0.003-seed1/config.json")]:
+    for file in [*tmp_path.glob("*.json"), *tmp_path.glob("controller-0.015-seed1/config.json")]:
         file.unlink()
     zoph.main(config)
     again = json.loads((tmp_path / "results.json").read_text())["results"]

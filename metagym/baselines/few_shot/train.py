@@ -12,7 +12,7 @@ import math
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -123,6 +123,7 @@ def train_few_shot(
     tasks_name: str | None = None,
     tasks_kwargs: dict[str, Any] | None = None,
     progress: bool = True,
+    measure: Callable[[FewShotMethod], Mapping[str, float]] | None = None,
 ) -> FewShotMethod:
     """Meta-train ``method`` and keep checkpoints and TensorBoard logs in ``out``.
 
@@ -138,6 +139,8 @@ def train_few_shot(
         resume: go on from the checkpoint in ``out``.
         tasks_name, tasks_kwargs: what the checkpoint says of the tasks; their name by default.
         progress: show a progress bar.
+        measure: gives further numbers of the method for the charts, below ``validation/``, at
+            each look at validation tasks; it must leave the method as it is.
 
     Returns:
         ``method``, in eval mode, with the weights that the checkpoint holds.
@@ -214,6 +217,8 @@ def train_few_shot(
                     score = _validation_score(method, tasks, config)
                     name = score_name(method.shape.kind)
                     log.scalar(f"validation/{name}", score, run.iteration)
+                    more = measure(method) if measure else {}
+                    log.scalars({f"validation/{k}": v for k, v in more.items()}, run.iteration)
                     if run.best is None or (score > run.best if larger_is_better else
                                             score < run.best):  # fmt: skip
                         run.best, run.waited = score, 0

@@ -63,6 +63,17 @@ def test_a_resumed_run_is_bit_for_bit_the_unbroken_one(tmp_path, name, optimizer
     np.testing.assert_equal(one["generator"], two["generator"])
 
 
+def test_what_is_measured_besides_is_in_the_charts(tmp_path):
+    def measure(method):
+        return {"largest": max(float(p.detach().abs().max()) for p in method.parameters())}
+
+    method = _train(tmp_path, measure=measure)
+    chart = read_scalars(tmp_path)["validation/largest"]
+    assert [step for step, _ in chart] == [3, 6]
+    plain = _train(tmp_path / "plain")
+    assert _same(method, plain)
+
+
 def test_training_learns_and_the_checkpoint_gives_the_method_back(tmp_path):
     config = TrainConfig(iterations=150, meta_batch=10, outer_rate=1e-2, eval_every=75)
     untrained = few_shot_scores(_make(), TASKS, "test", 100).mean()

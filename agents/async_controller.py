@@ -17,7 +17,7 @@ is chance in any case.
 
 from __future__ import annotations
 
-import time
+import contextlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -49,10 +49,9 @@ from metagym.rl.architecture_reinforce import (
 )
 from metagym.rl.controller import Controller
 from metagym.rl.parameter_servers import PARTS, Servers
-from metagym.rl.training import Budget, training_record
+from metagym.rl.training import Budget, Saver, training_record
 
 NAME = "async_controller"
-SAVE_SECONDS = 60.0  # between two saves of a run
 DEATHS = 3  # of a replica in a row that end the run
 
 
@@ -112,7 +111,7 @@ def train(
         KeyboardInterrupt: after saving.
         InvalidArgumentError: ``env_id`` is no architecture search, or has no depth to schedule;
             Ray is missing or has too few CPUs.
-        CheckpointError: there is nothing to resume from.
+        CheckpointError: there is nothing to resume from, or ``env_kwargs`` cannot be stored.
         MetagymError: a replica died again and again.
     """
     out, env_kwargs, config = Path(out), env_kwargs or {}, config or Config()
@@ -156,12 +155,16 @@ def train(
         }  # fmt: skip
         save_checkpoint(out, config_json, model, state)
 
-    with (
-        RunLogger(out, resume_step=steps_done if resume else None) as log,
-        progress_bar(f"{NAME} {env_id}", steps=steps, seconds=seconds, shown=progress) as show,
-    ):
+    before: dict[str, Any] = {"resume_step": steps_done, "resume_cost": best.cost} if resume else {}
+    with contextlib.ExitStack() as ends:
+        for end in (env.close, servers.stop, replicas.stop):
+            ends.callback(end)
+        saver = Saver(save)
+        log = ends.enter_context(RunLogger(out, **before))
+        show = ends.enter_context(
+            progress_bar(f"{NAME} {env_id}", steps=steps, seconds=seconds, shown=progress)
+        )
         log.hyperparameters(asdict(config))
-        next_save = time.monotonic() + SAVE_SECONDS
         try:
             while True:
                 if budget.used(steps_done) < 1.0:
@@ -172,14 +175,10 @@ def train(
                     steps_done += int((written.tokens != PAD).sum())
                     note(log, written, numbers, best, space, steps_done)
                     show(steps_done, f"reward {written.rewards.mean():.4f}, best {best.reward:.4f}")
-                if time.monotonic() > next_save:
-                    save()
-                    next_save = time.monotonic() + SAVE_SECONDS
+                saver.now_and_then()
         finally:
             replicas.stop()  # so that nothing moves while it is saved
-            save()
-            servers.stop()
-            env.close()
+            saver.now()
     return out
 
 

@@ -40,6 +40,7 @@ from metagym.rl.architecture_reinforce import (
 from metagym.rl.controller import Controller
 from metagym.rl.training import (
     Budget,
+    Saver,
     get_training_state,
     one_thread,
     set_training_state,
@@ -128,7 +129,7 @@ def train(
     Raises:
         KeyboardInterrupt: after saving.
         InvalidArgumentError: ``env_id`` is no architecture search, or has no depth to schedule.
-        CheckpointError: there is nothing to resume from.
+        CheckpointError: there is nothing to resume from, or ``env_kwargs`` cannot be stored.
     """
     out, env_kwargs, config = Path(out), env_kwargs or {}, config or Config()
     if steps is None and seconds is None:
@@ -163,13 +164,15 @@ def train(
         state["best"] = asdict(best)
         return config_json, state["model"], state
 
+    latest = snapshot()  # Ctrl-C falls anywhere; what it saves is the last whole iteration
+    saver = Saver(lambda: save_checkpoint(out, *latest))
+    before: dict[str, Any] = {"resume_step": steps_done, "resume_cost": best.cost} if resume else {}
     with (
         one_thread(),
-        RunLogger(out, resume_step=steps_done if resume else None) as log,
+        RunLogger(out, **before) as log,
         progress_bar(f"controller {env_id}", steps=steps, seconds=seconds, shown=progress) as show,
     ):
         log.hyperparameters(asdict(config))
-        latest = snapshot()  # Ctrl-C falls anywhere; what it saves is the last whole iteration
         try:
             while budget.used(steps_done) < 1.0:
                 written = write(env, policy, generator, depth_of(config, space, best.count))
@@ -177,9 +180,10 @@ def train(
                 steps_done += int((written.tokens != PAD).sum())
                 note(log, written, numbers, best, space, steps_done)
                 latest = snapshot()
+                saver.now_and_then()
                 show(steps_done, f"reward {written.rewards.mean():.4f}, best {best.reward:.4f}")
         finally:
-            save_checkpoint(out, *latest)
+            saver.now()
             env.close()
     return out
 
@@ -211,9 +215,18 @@ def depth_of(config: Config, space: Any, count: int) -> int | None:
 
 def check_schedule(config: Config, space: SearchSpace, env_id: str) -> None:
     """Raises InvalidArgumentError where there is no depth to schedule."""
-    if config.schedule and not hasattr(space, "depth_mask"):
+    if not config.schedule:
+        return
+    if not hasattr(space, "depth_mask"):
         raise InvalidArgumentError(
             f"schedule=True needs a space of chains; {env_id} has {space.name!r}."
+        )
+    chain: Any = space
+    if chain.shortest == chain.depth:
+        raise InvalidArgumentError(
+            f"schedule=True needs chains that can grow; those of {env_id} all have {chain.depth} "
+            f"layers. Give it a space with shortest < depth, such as "
+            f'space_kwargs={{"shortest": 6, "depth": 12}}.'
         )
 
 

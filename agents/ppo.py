@@ -28,7 +28,7 @@ from metagym.optim.gains import GainRule
 from metagym.rl.networks import to_arrays
 from metagym.rl.policies import SharedGaussianPolicy
 from metagym.rl.sb3 import SB3VecEnv
-from metagym.rl.training import Budget, make_training_env, one_thread, training_record
+from metagym.rl.training import Budget, Saver, make_training_env, one_thread, training_record
 
 NAME = "ppo"
 MODEL = "model.zip"  # Stable-Baselines3's own: weights, optimiser
@@ -115,7 +115,7 @@ def train(
 
     Raises:
         KeyboardInterrupt: after saving.
-        CheckpointError: there is nothing to resume from.
+        CheckpointError: there is nothing to resume from, or ``env_kwargs`` cannot be stored.
     """
     out, env_kwargs = Path(out), env_kwargs or {}
     if steps is None and seconds is None:
@@ -147,18 +147,19 @@ def train(
             training = training_record(env, model.num_timesteps, spent, seed)
             _save(out, model, env_id, env_kwargs, config, rule, training)
 
+        saver = Saver(save)
         with progress_bar(f"ppo {env_id}", steps=steps, seconds=seconds, shown=progress) as show:
             drawing = trained.Progress(env_id, env_kwargs)
-            monitor = _Monitor(config, budget, save, show, drawing, out)
+            monitor = _Monitor(config, budget, saver, show, drawing, out)
             # Without a number of steps the callback ends the run.
             remaining = (steps or 2**62) - model.num_timesteps
             # A crash leaves the last checkpoint alone.
             try:
                 if remaining > 0:
                     model.learn(remaining, callback=monitor, reset_num_timesteps=False)
-                save()
+                saver.now()
             except KeyboardInterrupt:
-                save()
+                saver.now()
                 raise
             finally:
                 model.logger.close()
@@ -208,13 +209,13 @@ class _Monitor(BaseCallback):
         self,
         config: Config,
         budget: Budget,
-        save: Callable[[], None],
+        saver: Saver,
         show: Callable[[int, str], None],
         progress: trained.Progress,
         out: Path,
     ) -> None:
         super().__init__()
-        self.config, self.budget, self.save, self.show = config, budget, save, show
+        self.config, self.budget, self.saver, self.show = config, budget, saver, show
         self.progress, self.out = progress, out
         self._scores: list[float] = []
         self._next_figure = 0.0
@@ -241,6 +242,7 @@ class _Monitor(BaseCallback):
             note = f"score {np.mean(self._scores):.2f}"
             self._scores.clear()
         self.show(self.num_timesteps, note)
+        self.saver.now_and_then()
         if self.budget.used(self.num_timesteps) >= self._next_figure:
             self._draw()
 
@@ -249,7 +251,7 @@ class _Monitor(BaseCallback):
 
     def _draw(self) -> None:
         self._next_figure = self.budget.used(self.num_timesteps) + 1.0 / FIGURES
-        self.save()
+        self.saver.now()
         drawing = self.progress.figure(self.training_env.env, self.out, NAME)  # type: ignore[attr-defined]
         if drawing is not None:
             curves = FigureLog(drawing, close=False)

@@ -28,6 +28,7 @@ from metagym.monitoring import RunLogger, progress_bar
 from metagym.rl.networks import MLP, to_arrays
 from metagym.rl.training import (
     Budget,
+    Saver,
     get_training_state,
     make_training_env,
     one_thread,
@@ -129,7 +130,7 @@ def train(
 
     Raises:
         KeyboardInterrupt: after saving.
-        CheckpointError: there is nothing to resume from.
+        CheckpointError: there is nothing to resume from, or ``env_kwargs`` cannot be stored.
     """
     out, env_kwargs = Path(out), env_kwargs or {}
     if steps is None and seconds is None:
@@ -164,6 +165,9 @@ def train(
             weights["log_std"] = actor.log_std.detach().numpy().copy()
             return config_json, weights, get_training_state(actor, optimizer, noise, env)
 
+        # Ctrl-C falls anywhere in a batch; what it saves is the end of the last whole one.
+        latest = snapshot()
+        saver = Saver(lambda: save_checkpoint(out, *latest))
         drawing = trained.Progress(env_id, env_kwargs)
         label = f"reinforce {env_id}"
         with (
@@ -172,8 +176,6 @@ def train(
         ):
             log.hyperparameters(asdict(config))
             next_figure = budget.used(steps_done)
-            # Ctrl-C falls anywhere in a batch; what it saves is the end of the last whole one.
-            latest = snapshot()
             try:
                 while (used := budget.used(steps_done)) < 1.0:
                     start = time.perf_counter()
@@ -183,17 +185,18 @@ def train(
                     numbers = _update(actor, optimizer, batch, config)
                     steps_done += int(batch.alive.sum())
                     latest = snapshot()
+                    saver.now_and_then()
                     numbers["train/seconds_per_update"] = time.perf_counter() - start
                     _log(log, batch, numbers, steps_done)
                     show(steps_done, f"score {batch.scores.mean():.2f}")
                     if used >= next_figure:
                         next_figure += 1.0 / FIGURES
-                        save_checkpoint(out, *latest)
+                        saver.now()
                         figure = drawing.figure(env, out, NAME)
                         if figure is not None:
                             log.figure("validation/curves", figure, steps_done)
             finally:
-                save_checkpoint(out, *latest)
+                saver.now()
                 env.close()
     return out
 

@@ -35,6 +35,7 @@ from metagym.rl.actor_critic import RecurrentActorCritic, describe_space
 from metagym.rl.gae import gae
 from metagym.rl.training import (
     Budget,
+    Saver,
     get_training_state,
     one_thread,
     set_training_state,
@@ -179,7 +180,7 @@ def train(
 
     Raises:
         KeyboardInterrupt: after saving.
-        CheckpointError: there is nothing to resume from.
+        CheckpointError: there is nothing to resume from, or ``env_kwargs`` cannot be stored.
     """
     out, env_kwargs = Path(out), env_kwargs or {}
     config = recipe(env_id) if config is None else config
@@ -210,6 +211,9 @@ def train(
         state = get_training_state(policy, optimizer, generator, env)
         return config_json, state["model"], state
 
+    # Ctrl-C falls anywhere in an iteration; what it saves is the end of the last whole one.
+    latest = snapshot()
+    saver = Saver(lambda: save_checkpoint(out, *latest))
     best = ceiling(env)
     layout = getattr(env.unwrapped, "layout", None)
     with (
@@ -218,8 +222,6 @@ def train(
         progress_bar(f"rl2 {env_id}", steps=steps, seconds=seconds, shown=progress) as show,
     ):
         log.hyperparameters(asdict(config))
-        # Ctrl-C falls anywhere in an iteration; what it saves is the end of the last whole one.
-        latest = snapshot()
         try:
             while (used := budget.used(steps_done)) < 1.0:
                 trials = play(env, policy, generator, config.reward)
@@ -231,10 +233,11 @@ def train(
                 numbers = update(policy, optimizer, trials, config, entropy, generator)
                 steps_done += int(trials.alive.sum())
                 latest = snapshot()
+                saver.now_and_then()
                 _log(log, trials, numbers, layout, best, steps_done)
                 show(steps_done, f"score {trials.scores.mean():.3f}{_beside(best)}")
         finally:
-            save_checkpoint(out, *latest)
+            saver.now()
             env.close()
     return out
 

@@ -12,7 +12,8 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from metagym.architectures import PAD, Evaluator, SearchSpace, make_evaluator
+from metagym.architectures import PAD, Evaluation, Evaluator, SearchSpace, make_evaluator
+from metagym.architectures.trials import SMALLEST, Rarity, draw_orders, draw_seeds
 from metagym.core.batch import ALL
 from metagym.core.single import SingleEnv
 from metagym.core.task import Task
@@ -22,15 +23,14 @@ from metagym.errors import (
     check_above_zero,
     check_bool,
     check_choice,
+    check_kwargs,
     check_positive,
     reject_unknown_kwargs,
 )
 
 REWARDS = ("improvement", "rarity", "validation")
 SCORES = ("raw", "rank")
-SEEDS = 2**31  # how many different trainings tasks tell apart
 REWARD_BOUND = 10.0  # rewards and validation scores are shown to agents up to this
-REFERENCE = 10_000  # random architectures that rarity is counted in
 
 
 class ArchitectureSearchTrialVectorEnv(InnerEpisodesEnv):
@@ -82,9 +82,10 @@ class ArchitectureSearchTrialVectorEnv(InnerEpisodesEnv):
     ## Task Distribution
 
     A task is the `seed` with which all of a trial's architectures are trained, so that one that is
-    written twice scores the same, and `operations` [V]: what each token means. It is 0, 1, … V-1
-    unless `shuffle=True`, which gives every trial a random order: then nothing can be known
-    beforehand, and all has to be found out. Splits have seeds of their own.
+    written twice scores the same, and `operations` [V]: what each token means. With `shuffle=True`
+    every trial has a random order of them: what a token is worth has to be found out. Without, they
+    are 0, 1, … V-1, there is one table in all trials, and an agent may learn it by heart. Splits
+    share neither orders nor seeds (see `metagym.architectures.trials`).
     `reset(options={"task": task})` sets both.
 
     ## Episode End
@@ -93,8 +94,9 @@ class ArchitectureSearchTrialVectorEnv(InnerEpisodesEnv):
 
     ### Termination
 
-    After n architectures, or when the next one would cost more than is left of `budget_seconds`:
-    the budget defines the task.
+    After n architectures, or with the one that would cost more than is left of `budget_seconds`,
+    which does not count: the budget defines the task. With `free_duplicates=True` after n different
+    ones, or 2 · n in all.
 
     ### Truncation
 
@@ -105,14 +107,15 @@ class ArchitectureSearchTrialVectorEnv(InnerEpisodesEnv):
     | key | when | meaning |
     |---|---|---|
     | `action_mask` | always | 1 for each token that may come next, int8 [V] |
-    | `inner_episode` | always after the first step | how many architectures are over |
+    | `inner_episode` | always after the first step | how many architectures have been written |
+    | `invalid_action` | every step | whether it was a masked token |
     | `validation` | every step | of the architecture that this step ended; else 0 |
     | `best_validation` | every step | the best so far; 0 before there is one |
     | `cost` | every step | simulated seconds spent so far |
     | `task` | reset | `seed` and `operations` |
     | `architecture` | end | the best by validation, in the notation of its literature |
     | `score` | end | its test score where there is one, else its validation score |
-    | `inner_returns`, `inner_lengths` | end | of each architecture, [n] |
+    | `inner_returns`, `inner_lengths` | end | of each architecture, [n] (or [2 · n]) |
 
     ## Arguments
 
@@ -121,10 +124,11 @@ class ArchitectureSearchTrialVectorEnv(InnerEpisodesEnv):
     | `num_envs` | int | `1` | rows of the batch (`gym.make_vec` only) |
     | `evaluator` | str or Evaluator | `"digits201"` | a name of `metagym.architectures.EVALUATORS` or an evaluator of your own |
     | `space` | str, SearchSpace or None | `None` | for evaluators that score any space |
+    | `space_kwargs` | dict or None | `None` | arguments of the space, where it is a name |
     | `evaluator_kwargs` | dict or None | `None` | further arguments of the evaluator |
     | `n` | int | `32` | architectures of a trial |
     | `budget_seconds` | float or None | `None` | what they may cost together; None is no limit |
-    | `free_duplicates` | bool | `False` | an architecture that is isomorphic to one before it costs no seconds |
+    | `free_duplicates` | bool | `False` | an architecture that is isomorphic to one before it costs nothing, is none of the n, and scores what the first of its kind did |
     | `reward` | str | `"improvement"` | `"improvement"`, `"rarity"` or `"validation"` |
     | `scores` | str | `"raw"` | how agents are shown scores: `"raw"` or `"rank"` |
     | `shuffle` | bool | `False` | tokens mean something else in every trial; for spaces where every token may come anywhere |
@@ -136,7 +140,7 @@ class ArchitectureSearchTrialVectorEnv(InnerEpisodesEnv):
 
     | id | arguments |
     |---|---|
-    | `ArchitectureSearchTrial-v0` | the defaults |
+    | `ArchitectureSearchTrial-v0` | `shuffle=True` |
 
     ## References
 
@@ -154,7 +158,7 @@ class ArchitectureSearchTrialVectorEnv(InnerEpisodesEnv):
     _state_names = (
         *InnerEpisodesEnv._state_names,
         "_tokens", "_written", "_last", "_best", "_best_test", "_best_tokens", "_cost", "_spent",
-        "_seen", "_validations", "_improved",
+        "_seen", "_evaluated", "_validations", "_improved",
     )  # fmt: skip
 
     def __init__(
@@ -163,6 +167,7 @@ class ArchitectureSearchTrialVectorEnv(InnerEpisodesEnv):
         *,
         evaluator: str | Evaluator = "digits201",
         space: str | SearchSpace | None = None,
+        space_kwargs: dict[str, Any] | None = None,
         evaluator_kwargs: dict[str, Any] | None = None,
         n: int = 32,
         budget_seconds: float | None = None,
@@ -176,7 +181,9 @@ class ArchitectureSearchTrialVectorEnv(InnerEpisodesEnv):
         **unknown: Any,
     ) -> None:
         reject_unknown_kwargs(type(self), unknown)
-        self.evaluator = make_evaluator(evaluator, space, **(evaluator_kwargs or {}))
+        arguments = check_kwargs("evaluator_kwargs", evaluator_kwargs)
+        space_kwargs = check_kwargs("space_kwargs", space_kwargs)
+        self.evaluator = make_evaluator(evaluator, space, space_kwargs, **arguments)
         self.space, self.n = self.evaluator.space, check_positive("n", n)
         self.budget_seconds = (
             None if budget_seconds is None else check_above_zero("budget_seconds", budget_seconds)
@@ -185,18 +192,19 @@ class ArchitectureSearchTrialVectorEnv(InnerEpisodesEnv):
         self.reward = check_choice("reward", reward, REWARDS)
         self.scores = check_choice("scores", scores, SCORES)
         self.shuffle = check_bool("shuffle", shuffle)
-        self._reference = self._random_scores() if self.reward == "rarity" else np.zeros(0)
+        self._rarity = Rarity(self.evaluator) if self.reward == "rarity" else None
         self._vocabulary = len(self.space.vocabulary)
-        if self.shuffle and not self.space.mask(self.space.empty(1)).all():
+        everywhere = self.space.mask(self.space.empty(1)).all()
+        if self.shuffle and not (everywhere and self._vocabulary >= SMALLEST):
             raise InvalidArgumentError(
-                f"shuffle=True needs a space where every token may come anywhere; the space "
-                f"{self.space.name!r} is none."
+                f"shuffle=True needs a space of {SMALLEST} tokens or more, each of which may come "
+                f"anywhere; the space {self.space.name!r} is none. Use shuffle=False."
             )
         size = self.space.length * self._vocabulary
         high = np.append(np.ones(size), [REWARD_BOUND, 1.0])
         super().__init__(
             num_envs,
-            episodes=self.n,
+            episodes=2 * self.n if self.free_duplicates else self.n,
             state_space=gym.spaces.Box(np.zeros(size + 2, np.float32), high.astype(np.float32)),
             action_space=gym.spaces.Discrete(self._vocabulary),
             reward_range=(0.0, REWARD_BOUND),
@@ -209,14 +217,16 @@ class ArchitectureSearchTrialVectorEnv(InnerEpisodesEnv):
         self._last, self._best, self._best_test, self._cost = np.zeros((4, self.num_envs))
         self._best_tokens = self.space.empty(self.num_envs)
         self._spent = np.zeros(self.num_envs, dtype=bool)  # whose seconds are
-        self._seen: list[list[str]] = [[] for _ in range(self.num_envs)]  # keys, where they count
-        self._validations = np.zeros((self.num_envs, self.n))  # of all, for their ranks
+        # Where duplicates are free: what the first of each kind was worth, by canonical key.
+        self._seen: list[dict[str, tuple[float, float]]] = [{} for _ in range(self.num_envs)]
+        self._evaluated = np.zeros(self.num_envs, dtype=np.int64)  # architectures paid for
+        self._validations = np.zeros((self.num_envs, self.episodes))  # of all, for their ranks
         self._improved = np.zeros(self.num_envs, dtype=bool)  # whose last step brought a new best
 
     @property
     def trial_length(self) -> int:
         """The most steps that a trial can take."""
-        return self.n * self.space.length
+        return self.episodes * self.space.length
 
     def action_masks(self) -> np.ndarray:
         """Which token may come next, bool [num_envs, V]; all where a trial is over."""
@@ -224,10 +234,10 @@ class ArchitectureSearchTrialVectorEnv(InnerEpisodesEnv):
         return allowed | self._terminated[:, None]
 
     def _sample_tasks(self, rng: np.random.Generator, n: int) -> Task:
-        operations = np.tile(np.arange(self._vocabulary), (n, 1))
+        seeds = draw_seeds(rng, n, self.split)
         if self.shuffle:
-            operations = rng.permuted(operations, axis=1)
-        return {"seed": rng.integers(SEEDS, size=n), "operations": operations}
+            return {"seed": seeds, "operations": draw_orders(rng, n, self._vocabulary, self.split)}
+        return {"seed": seeds, "operations": np.tile(np.arange(self._vocabulary), (n, 1))}
 
     def _check_task_values(self, task: Task) -> None:
         if (np.sort(task["operations"], axis=1) != np.arange(self._vocabulary)).any():
@@ -241,8 +251,9 @@ class ArchitectureSearchTrialVectorEnv(InnerEpisodesEnv):
             values[rows] = 0.0
         self._best_tokens[rows] = PAD
         self._spent[rows] = False
+        self._evaluated[rows] = 0
         for row in self._every_row[rows]:
-            self._seen[row] = []
+            self._seen[row] = {}
         super()._start(rows)
 
     def _start_episode(self, rows: Any) -> None:
@@ -270,9 +281,10 @@ class ArchitectureSearchTrialVectorEnv(InnerEpisodesEnv):
             self._best_test[best] = found.test[better]
         ended = complete | (running & ~legal)
         self._last = np.where(ended, self._worth(ended, validation), self._last)
+        self._evaluated += running & ~legal
         info = {
             "validation": validation, "best_validation": self._best.copy(),
-            "cost": self._cost.copy(),
+            "cost": self._cost.copy(), "invalid_action": running & ~legal,
         }  # fmt: skip
         return rewards, ended, info
 
@@ -280,35 +292,18 @@ class ArchitectureSearchTrialVectorEnv(InnerEpisodesEnv):
         """What architectures that score ``found`` earn where ``best`` is the best so far."""
         if self.reward == "validation":
             return found
-        if self.reward == "rarity":
+        if self._rarity is not None:
             found, best = self._rarity(found), self._rarity(best)
         return np.maximum(found - best, 0.0)
-
-    def _random_scores(self) -> np.ndarray:
-        """The validation scores of random architectures, in rising order."""
-        if not self.evaluator.tabular:
-            raise InvalidArgumentError(
-                f"reward='rarity' needs a table to count in; the evaluator {self.evaluator.name!r} "
-                "trains. Choose reward='improvement' or 'validation'."
-            )
-        rng = np.random.default_rng(0)
-        tokens = self.space.sample(rng, REFERENCE)
-        found = self.evaluator.evaluate(tokens, rng.integers(SEEDS, size=REFERENCE))
-        return np.sort(found.reward)
-
-    def _rarity(self, scores: np.ndarray) -> np.ndarray:
-        """log10 of how many random architectures it takes to find one as good."""
-        worse = np.searchsorted(self._reference, scores)
-        return np.asarray(np.log10((REFERENCE + 1) / (REFERENCE - worse + 1)))
 
     def _worth(self, ended: np.ndarray, validation: np.ndarray) -> np.ndarray:
         """What agents are shown as the scores of the architectures that have ``ended``."""
         if self.scores == "raw":
             return validation
         rows = np.flatnonzero(ended)
-        last, now = validation[rows], np.minimum(self._episode[rows], self.n - 1)
+        last, now = validation[rows], self._episode[rows]
         self._validations[rows, now] = last
-        known = np.arange(self.n) <= now[:, None]
+        known = np.arange(self.episodes) <= now[:, None]
         others = self._validations[rows]
         worse = ((others < last[:, None]) & known).sum(axis=1)
         equal = ((others == last[:, None]) & known).sum(axis=1)
@@ -319,26 +314,27 @@ class ArchitectureSearchTrialVectorEnv(InnerEpisodesEnv):
     def _show(self, actions: np.ndarray, rewards: np.ndarray, ended: np.ndarray | float) -> None:
         super()._show(actions, rewards if self.scores == "raw" else self._improved, ended)
 
-    def _paid(self, rows: np.ndarray) -> tuple[np.ndarray, Any]:
+    def _paid(self, rows: np.ndarray) -> tuple[np.ndarray, Evaluation]:
         """Those of ``rows`` whose architecture the budget covers, evaluated."""
         found = self.evaluator.evaluate(self._tokens[rows], self._task["seed"][rows])
-        cost = found.cost.copy()
+        found = Evaluation(*(values.copy() for values in found))
+        new = np.ones(len(rows), dtype=bool)
         if self.free_duplicates:
             for i, row in enumerate(rows):
                 key = self.space.canonical(self._tokens[row])
-                if key in self._seen[row]:
-                    cost[i] = 0.0
-                else:
-                    self._seen[row].append(key)
-        total = self._cost[rows] + cost
+                new[i] = key not in self._seen[row]
+                first = self._seen[row].setdefault(key, (found.reward[i], found.test[i]))
+                found.reward[i], found.test[i] = first
+        total = self._cost[rows] + found.cost * new
         covered = total <= (np.inf if self.budget_seconds is None else self.budget_seconds)
         self._spent[rows[~covered]] = True
         self._cost[rows[covered]] = total[covered]
-        return rows[covered], type(found)(*(values[covered] for values in found))
+        self._evaluated[rows[covered & new]] += 1
+        return rows[covered], Evaluation(*(values[covered] for values in found))
 
     def _advance(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
         rewards, terminated, info = super()._advance(actions)
-        over = terminated | self._spent
+        over = terminated | self._spent | (self._evaluated >= self.n)
         info["action_mask"] = (self.space.mask(self._tokens) | over[:, None]).astype(np.int8)
         return rewards, over, info
 
@@ -351,7 +347,7 @@ class ArchitectureSearchTrialVectorEnv(InnerEpisodesEnv):
         own = np.argsort(self._task["operations"][rows], axis=1)
         shown = np.take_along_axis(own, np.where(tokens == PAD, 0, tokens), axis=1)
         one_hot = (shown[..., None] == np.arange(self._vocabulary)) & (tokens != PAD)[..., None]
-        left = 1.0 - self._episode[rows] / self.n
+        left = 1.0 - self._evaluated[rows] / self.n
         if self.budget_seconds is not None:
             left = np.minimum(left, 1.0 - self._cost[rows] / self.budget_seconds)
         numbers = np.stack([np.clip(self._last[rows], 0.0, REWARD_BOUND), left.clip(0.0)], axis=1)
@@ -365,15 +361,18 @@ class ArchitectureSearchTrialVectorEnv(InnerEpisodesEnv):
             "score": self._best_test if tested else self._best,
         }
 
+    def close_extras(self, **kwargs: Any) -> None:
+        """End the evaluator's workers, if it has any."""
+        self.evaluator.close()
+
     def _render_row(self, row: int) -> np.ndarray:
         from metagym.rendering.graphs import draw_graph  # pillow is slow to import
 
-        over = bool(self._terminated[row])
+        over, written = bool(self._terminated[row]), int(self._evaluated[row])
         tokens = self._best_tokens[row] if over else self._tokens[row]
-        episode = min(int(self._episode[row]) + 1, self.n)
-        title = f"architecture {episode} of {self.n}, best so far {self._best[row]:.4f}"
+        title = f"architecture {written + 1} of {self.n}, best so far {self._best[row]:.4f}"
         if over:
-            title = f"the best of {min(int(self._episode[row]), self.n)}: {self._best[row]:.4f}"
+            title = f"the best of {written}: {self._best[row]:.4f}"
         return draw_graph(self.space.graph(tokens), title, self.space.to_string(tokens))
 
 

@@ -12,12 +12,13 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from metagym.architectures import PAD, Evaluator, SearchSpace, make_evaluator
+from metagym.architectures.trials import Rarity, draw_seeds
 from metagym.core.batch import ALL, BatchedEnv
 from metagym.core.single import SingleEnv
 from metagym.core.task import Task
-from metagym.errors import reject_unknown_kwargs
+from metagym.errors import check_choice, check_kwargs, reject_unknown_kwargs
 
-SEEDS = 2**31  # how many different trainings tasks tell apart
+REWARDS = ("validation_accuracy", "rarity")
 
 
 class NeuralArchitectureSearchVectorEnv(BatchedEnv):
@@ -49,9 +50,11 @@ class NeuralArchitectureSearchVectorEnv(BatchedEnv):
 
     ## Rewards
 
-    0, and at the end the evaluator's reward: the validation accuracy as a fraction for images, c /
+    0, and at the end what the evaluator says: the validation accuracy as a fraction for images, c /
     perplexity² for language (`env.unwrapped.evaluator.reward_name` says it in words). 0 after a
-    masked token.
+    masked token. `reward="rarity"` makes of it log10 of how many random architectures it takes to
+    find one as good, counted among 10,000 of a table: one step of it is as hard to take at the top
+    as at the bottom.
 
     ## Starting State
 
@@ -59,9 +62,10 @@ class NeuralArchitectureSearchVectorEnv(BatchedEnv):
 
     ## Task Distribution
 
-    There is one space and one data set; what differs from episode to episode is luck. A task is the
-    `seed` with which the architecture is trained: tables hold a few trainings of each and the seed
-    picks one. Splits have seeds of their own. `reset(options={"task": {"seed": seeds}})` sets them.
+    There is one space and one data set; what differs is luck. A task is the `seed` with which the
+    architecture is trained: where a table holds several trainings, the seed picks one. The seeds of
+    a split have one remainder of 3, so that each split of `digits201`, which has three trainings of
+    everything, has one for itself. `reset(options={"task": {"seed": seeds}})` sets any.
 
     ## Episode End
 
@@ -81,7 +85,7 @@ class NeuralArchitectureSearchVectorEnv(BatchedEnv):
     | `action_mask` | always | 1 for each token that may come next, int8 [V]; all 1 when the episode is over |
     | `task` | reset | `seed` |
     | `invalid_action` | end | whether a masked token ended the episode |
-    | `validation` | end | the reward before anything is made of it here: the same, or 0 |
+    | `validation` | end | what the evaluator says of validation data, whatever the reward is; or 0 |
     | `test` | end | the test score; an agent must not see it. Only where the evaluator has one |
     | `cost` | end | seconds of training that the evaluation stands for |
     | `score` | end | the test score where there is one, else the reward; 0 for no architecture |
@@ -93,7 +97,9 @@ class NeuralArchitectureSearchVectorEnv(BatchedEnv):
     | `num_envs` | int | `1` | rows of the batch (`gym.make_vec` only) |
     | `evaluator` | str or Evaluator | `"digits201"` | a name of `metagym.architectures.EVALUATORS` or an evaluator of your own |
     | `space` | str, SearchSpace or None | `None` | a name of `metagym.architectures.SPACES` or a space of your own, for evaluators that score any; a table has its own |
+    | `space_kwargs` | dict or None | `None` | arguments of the space, where it is a name |
     | `evaluator_kwargs` | dict or None | `None` | further arguments of the evaluator |
+    | `reward` | str | `"validation_accuracy"` | `"validation_accuracy"` or `"rarity"` |
     | `split` | str | `"train"` | `"train"`, `"validation"` or `"test"` |
     | `autoreset_mode` | AutoresetMode or str | `AutoresetMode.NEXT_STEP` | what follows the end of an episode (`gym.make_vec` only) |
     | `render_mode` | str or None | `None` | `"rgb_array"`: the graph as it grows; `"ansi"`: the same in words |
@@ -105,7 +111,8 @@ class NeuralArchitectureSearchVectorEnv(BatchedEnv):
     | `NeuralArchitectureSearch-v0` | the defaults |
     | `ChainSearch-v0` | `evaluator="train", space="chain"`: convolutional chains, trained on digits |
     | `NASNetSearch-v0` | `evaluator="train", space="nasnet"`: normal and reduction cells, trained on digits |
-    | `RecurrentCellSearch-v0` | `evaluator="language", space="recurrent"`: recurrent cells, trained on text |
+    | `RecurrentCellSearch-v0` | `evaluator="language", space="recurrent"`: recurrent cells as trees, trained on text |
+    | `ENASCellSearch-v0` | `evaluator="language", space="enas_recurrent"`: recurrent cells as graphs of 12 nodes |
 
     ## References
 
@@ -128,15 +135,21 @@ class NeuralArchitectureSearchVectorEnv(BatchedEnv):
         *,
         evaluator: str | Evaluator = "digits201",
         space: str | SearchSpace | None = None,
+        space_kwargs: dict[str, Any] | None = None,
         evaluator_kwargs: dict[str, Any] | None = None,
+        reward: str = "validation_accuracy",
         split: str = "train",
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
         **unknown: Any,
     ) -> None:
         reject_unknown_kwargs(type(self), unknown)
-        self.evaluator = make_evaluator(evaluator, space, **(evaluator_kwargs or {}))
+        arguments = check_kwargs("evaluator_kwargs", evaluator_kwargs)
+        space_kwargs = check_kwargs("space_kwargs", space_kwargs)
+        self.evaluator = make_evaluator(evaluator, space, space_kwargs, **arguments)
         self.space = self.evaluator.space
+        self.reward = check_choice("reward", reward, REWARDS)
+        self._rarity = Rarity(self.evaluator) if reward == "rarity" else None
         self.pad, self.start = len(self.space.vocabulary), len(self.space.vocabulary) + 1
         super().__init__(
             num_envs,
@@ -161,7 +174,7 @@ class NeuralArchitectureSearchVectorEnv(BatchedEnv):
         return self._allowed.copy()
 
     def _sample_tasks(self, rng: np.random.Generator, n: int) -> Task:
-        return {"seed": rng.integers(SEEDS, size=n)}
+        return {"seed": draw_seeds(rng, n, self.split)}
 
     def _start(self, rows: Any) -> None:
         self._tokens[rows] = PAD
@@ -178,14 +191,12 @@ class NeuralArchitectureSearchVectorEnv(BatchedEnv):
         self._invalid |= running & ~legal
         allowed = self.space.mask(self._tokens)
         complete = ~allowed.any(axis=1)
+        rewards = np.zeros(self.num_envs)
         if len(rows := np.flatnonzero(running & legal & complete)):
             found = self.evaluator.evaluate(self._tokens[rows], self._task["seed"][rows])
             self._validation[rows], self._cost[rows] = found.reward, found.cost
             self._test[rows] = 0.0 if self.evaluator.test_name is None else found.test
-            rewards = np.zeros(self.num_envs)
-            rewards[rows] = found.reward
-        else:
-            rewards = np.zeros(self.num_envs)
+            rewards[rows] = self._rarity(found.reward) if self._rarity else found.reward
         over = complete | self._invalid
         self._allowed = allowed | over[:, None]
         return rewards, over, self._start_info()
@@ -213,6 +224,10 @@ class NeuralArchitectureSearchVectorEnv(BatchedEnv):
         if self.evaluator.test_name is not None:
             info["test"] = info["score"] = self._test
         return info
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """End the evaluator's workers, if it has any."""
+        self.evaluator.close()
 
     def _render_row(self, row: int) -> Any:
         from metagym.rendering.graphs import describe_graph, draw_graph  # pillow is slow to import

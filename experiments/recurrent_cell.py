@@ -147,6 +147,9 @@ class Watched(Evaluator):
         self._update(len(self.children), f"best reward {best:.3f}")
         return result
 
+    def close(self) -> None:
+        self._evaluator.close()
+
 
 class Search(NamedTuple):
     """What one search did.

@@ -2,13 +2,14 @@
 
     python experiments/rl2_search.py --folder DATA
 
-Two searchers are meta-trained. One has tokens that always mean the same: it may know what was good
-on digits. For the other one tokens mean something else in every trial, so that all it can bring
-along is how to search. Both see ranks within their own trial, which have the same scale everywhere,
-and draw their tokens from their distribution.
+Two searchers are meta-trained. For one, tokens mean something else in every trial, so that all it
+can bring along is how to search. The other one has tokens that always mean the same and may learn
+the table by heart: it is the contrast. Both see ranks within their own trial, which have the same
+scale everywhere, and draw their tokens from their distribution. Tests have trainings, and orders of
+tokens, that meta-training has not seen.
 
-Beside them: searchers that were not trained, with the same number of architectures on digits201
-(each paid once, whatever it costs), and the same simulated seconds on NAS-Bench-201.
+Beside them: searchers that were not trained, with the same number of architectures on digits201,
+whatever they cost, and the same simulated seconds on NAS-Bench-201.
 
 What is in --out already is not computed again, and a training goes on where it was interrupted.
 """
@@ -30,14 +31,15 @@ from metagym.architectures import Evaluator
 from metagym.architectures.digits201 import Digits201
 from metagym.architectures.nasbench201 import NASBench201
 from metagym.checkpoint import CONFIG, read_config
-from metagym.errors import DataError
+from metagym.errors import CheckpointError, DataError
 from metagym.evaluation import Result, evaluate
 from tabular_search import METHODS, describe, markdown
 
 ID = "ArchitectureSearchTrial-v0"
 N = 128  # architectures of a trial
+ENOUGH = 256  # where seconds are the budget
 BUDGETS = (12_000, 20_000)  # simulated seconds on NAS-Bench-201
-SEARCHERS = {"RL²": False, "RL², tokens shuffled": True}
+SEARCHERS = {"RL²": True, "RL², the table by heart": False}
 BESIDE = ("random search", "REA", "local search", "randomised values")
 
 
@@ -106,12 +108,13 @@ def beside(bench: Evaluator | None, config: Config) -> Iterator[tuple[str, list[
 def trained(with_bench: bool, config: Config) -> Iterator[tuple[str, list[str], str]]:
     """The rows of RL², trained here unless it is in ``config.out`` already."""
     for name, shuffle in SEARCHERS.items():
-        folder = config.out / ("shuffled" if shuffle else "plain")
+        folder = config.out / ("shuffled" if shuffle else "by-heart")
         seen = {"n": config.n, "scores": "rank", "shuffle": shuffle}
         training = train(folder, {**seen, "reward": "rarity"}, config)
         places: list[tuple[str, dict[str, Any]]] = [("digits201", {})]
         if with_bench:
-            bench = {"evaluator": "nasbench201", "evaluator_kwargs": {"folder": config.folder}}
+            named = {} if config.folder is None else {"folder": str(config.folder)}
+            bench = {"evaluator": "nasbench201", "evaluator_kwargs": named, "n": ENOUGH}
             places += [
                 (f"cifar10-{budget}", {**bench, "budget_seconds": budget}) for budget in BUDGETS
             ]
@@ -124,13 +127,22 @@ def trained(with_bench: bool, config: Config) -> Iterator[tuple[str, list[str], 
 
 
 def train(folder: Path, env_kwargs: dict[str, Any], config: Config) -> dict[str, Any]:
-    """Meta-train as far as is missing; returns the training's record."""
+    """Meta-train as far as is missing; returns the training's record.
+
+    Raises:
+        CheckpointError: the folder holds a policy of another setting.
+    """
     there = (folder / CONFIG).is_file()
+    if there and (found := read_config(folder)["env_kwargs"]) != env_kwargs:
+        raise CheckpointError(
+            f"{folder} was trained with {found}, not {env_kwargs}: choose another --out."
+        )
     record = read_config(folder)["training"] if there else {"steps": 0, "seconds": 0.0}
     steps = rl2.recipe(ID).steps if config.seconds is None else None
-    enough = record["steps"] >= steps if steps else record["seconds"] >= (config.seconds or 0.0)
+    left = None if config.seconds is None else config.seconds - record["seconds"]
+    # Of an interrupted training, what is left of a second is not worth going on.
+    enough = there and (record["steps"] >= steps if steps else (left or 0.0) < 1.0)
     if not enough:
-        left = None if config.seconds is None else config.seconds - record["seconds"]
         rl2.train(
             ID, folder, seed=config.seed, steps=steps, seconds=left, resume=there,
             env_kwargs=env_kwargs,
@@ -140,10 +152,13 @@ def train(folder: Path, env_kwargs: dict[str, Any], config: Config) -> dict[str,
 
 
 def test(folder: Path, place: str, env_kwargs: dict[str, Any], config: Config) -> Result:
-    """The searches of a trained policy on the test split, from its file if it is there."""
+    """The searches of a trained policy on the test split, from its file if it holds the same."""
     path = folder / f"{place}.json"
     if path.is_file():
-        return Result.load(path)
+        known = Result.load(path)
+        same = known.env_kwargs == env_kwargs and known.seed == config.seed
+        if same and len(known.scores) == config.runs:
+            return known
     agent = RecurrentAgent(folder, rl2.NAME, stochastic=True, seed=config.seed)
     result = evaluate(agent, ID, "test", config.runs, config.seed, **env_kwargs)
     result.save(path)

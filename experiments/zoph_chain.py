@@ -23,6 +23,7 @@ again, fast, with what is there, and prints the same table.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import sys
@@ -126,10 +127,7 @@ class Children(Evaluator):
             column += more
         return found
 
-    def __enter__(self) -> Children:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self._trained.close()
 
 
@@ -189,7 +187,7 @@ def run(
     cache = ResultCache(config.out / "cache.db")
     name = "random" if method == "random search" else f"controller-{learner.learning_rate:g}"
     file = config.out / f"{name}-seed{seed}.json"
-    with Children(seed, cache, config.workers) as children:
+    with contextlib.closing(Children(seed, cache, config.workers)) as children:
         setting = {
             "method": method, "seed": seed, "children": config.children,
             "fingerprint": children.fingerprint,
@@ -296,12 +294,12 @@ def spread(config: Config) -> dict[str, float]:
     """How much random architectures differ, and how much the seeds of one do; printed."""
     cache = ResultCache(config.out / "cache.db")
     tokens = SPACE.sample(np.random.default_rng(0), config.samples)
-    with Children(0, cache, config.workers) as children:
+    with contextlib.closing(Children(0, cache, config.workers)) as children:
         found = children.evaluate(tokens)
     repeated = tokens[np.argsort(found.reward)[:: max(1, len(tokens) // 5)]][:5]  # of all quality
     trainings = []
     for seed in range(1, 1 + ANEW):
-        with Children(seed, cache, config.workers) as children:
+        with contextlib.closing(Children(seed, cache, config.workers)) as children:
             trainings.append(children.evaluate(repeated).reward)
     numbers = {
         "mean": found.reward.mean(), "lowest": found.reward.min(), "highest": found.reward.max(),

@@ -99,7 +99,12 @@ def save_checkpoint(
     try:
         contents[CONFIG] = (json.dumps(complete, indent=2, allow_nan=False) + "\n").encode()
     except (TypeError, ValueError) as error:
-        raise CheckpointError(f"The config of a checkpoint has to be JSON: {error}.") from None
+        raise CheckpointError(
+            f"The config of a checkpoint has to be JSON: {_not_json(config) or error}. Numbers, "
+            "text, lists and dicts can be stored. Give what has a name by its name, such as a "
+            "space with its space_kwargs; an object of your own belongs into the kwargs of an id "
+            "that you register with gymnasium.register."
+        ) from None
     for name, content in contents.items():
         write_atomically(folder / name, content)
     return folder
@@ -193,6 +198,23 @@ def _parse(path: Path, content: bytes) -> Any:
         return json.loads(content)
     except ValueError as error:
         raise CheckpointError(f"{path} is damaged: it is no JSON ({error}).") from None
+
+
+def _not_json(value: Any, path: str = "") -> str:
+    """Where there is something that JSON cannot hold, and what it is; "" if it is in no value."""
+    if isinstance(value, dict):
+        parts = [
+            _not_json(item, f"{path}.{key}" if path else str(key)) for key, item in value.items()
+        ]
+        return next(filter(None, parts), "")
+    if isinstance(value, (list, tuple)):
+        return next(filter(None, (_not_json(v, f"{path}.{i}") for i, v in enumerate(value))), "")
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        what = value if isinstance(value, float) else f"of type {type(value).__name__}"
+        return f"{path} is {what}"
+    return ""
 
 
 def _dump_arrays(arrays: dict[str, np.ndarray]) -> bytes:

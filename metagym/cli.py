@@ -95,7 +95,8 @@ def train(agent: Positional[str], run: TrainOptions) -> None:
     """Train an agent: metagym train AGENT ENV --out DIR.
 
     Agents: ppo, reinforce, rl2, controller, async_controller, l2l; few-shot methods such as maml,
-    on tasks such as sinusoid. What can be set of one: metagym train AGENT --help. Ctrl-C saves; --resume goes on.
+    on tasks such as sinusoid. What can be set of one: metagym train AGENT --help. Ctrl-C saves;
+    --resume goes on.
 
     Args:
         agent: which one, always first.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
@@ -72,6 +72,17 @@ def check_above_zero(argument: str, value: Any) -> float:
     if not 0.0 < number < float("inf"):
         raise InvalidArgumentError(f"{argument}={value!r} has to be a positive number.")
     return number
+
+
+def check_kwargs(argument: str, value: Any) -> dict[str, Any]:
+    """Return ``value`` as a dict if it holds keyword arguments or is None, else raise."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        raise InvalidArgumentError(
+            f"{argument}={value!r} has to be a dict of arguments by name, such as {{'epochs': 5}}."
+        )
+    return dict(value)
 
 
 def reject_unknown_kwargs(owner: type, unknown: dict[str, Any]) -> None:

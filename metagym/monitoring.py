@@ -18,6 +18,10 @@ from metagym.errors import DataError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from torch.utils.tensorboard import SummaryWriter
+
+
+BY_COST = "by_cost"  # the folder, below a run's, of charts over cost
 
 
 class RunLogger:
@@ -27,15 +31,19 @@ class RunLogger:
         folder: where TensorBoard finds it (``tensorboard --logdir folder``).
         resume_step: the step from which a resumed run goes on; what an earlier file says of
             later steps is hidden. None for a new run.
+        resume_cost: the same for charts over cost.
     """
 
-    def __init__(self, folder: str | Path, resume_step: int | None = None) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
+    def __init__(
+        self,
+        folder: str | Path,
+        resume_step: int | None = None,
+        resume_cost: float | None = None,
+    ) -> None:
         self.folder = Path(folder)
-        self._writer = SummaryWriter(
-            str(folder), purge_step=None if resume_step is None else resume_step + 1
-        )
+        self._writer = _writer(self.folder, resume_step)
+        self._resume_cost = None if resume_cost is None else round(resume_cost)
+        self._cost_writer: SummaryWriter | None = None
         self._start: tuple[float, int] | None = None
 
     def scalar(self, tag: str, value: float, step: int) -> None:
@@ -46,6 +54,16 @@ class RunLogger:
         """One point each of several charts."""
         for tag, value in values.items():
             self.scalar(tag, value, step)
+
+    def by_cost(self, tag: str, value: float, seconds: float) -> None:
+        """One point of a chart whose x axis is cost, in whole seconds.
+
+        TensorBoard hides what a resumed run replaces by x, whatever x is of, so that charts over
+        steps and over seconds stand in files of their own: these in the folder ``by_cost``.
+        """
+        if self._cost_writer is None:
+            self._cost_writer = _writer(self.folder / BY_COST, self._resume_cost)
+        self._cost_writer.add_scalar(tag, float(value), round(seconds))
 
     def rollout(
         self, returns: np.ndarray, lengths: np.ndarray, step: int, **more: np.ndarray
@@ -94,11 +112,16 @@ class RunLogger:
 
     def flush(self) -> None:
         """Put everything on the disk."""
-        self._writer.flush()
+        for writer in self._writers():
+            writer.flush()
 
     def close(self) -> None:
         """Flush, and end the event file."""
-        self._writer.close()
+        for writer in self._writers():
+            writer.close()
+
+    def _writers(self) -> list[SummaryWriter]:
+        return [self._writer] if self._cost_writer is None else [self._writer, self._cost_writer]
 
     def __enter__(self) -> RunLogger:
         return self
@@ -110,18 +133,29 @@ class RunLogger:
 def read_scalars(folder: str | Path) -> dict[str, list[tuple[int, float]]]:
     """All charts in the event files of ``folder``: (step, value) pairs by tag.
 
+    Charts over cost have seconds for steps.
+
     Raises:
         DataError: there is no event file.
     """
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    if not any(Path(folder).glob("*tfevents*")):
+    folder = Path(folder)
+    if not any(folder.glob("*tfevents*")):
         raise DataError(f"{folder} holds no TensorBoard event file; give the folder of a run.")
-    events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
-    return {
-        tag: [(event.step, event.value) for event in events.Scalars(tag)]
-        for tag in events.Tags()["scalars"]
-    }
+    charts: dict[str, list[tuple[int, float]]] = {}
+    for place in (folder, folder / BY_COST):
+        if place.is_dir():
+            events = EventAccumulator(str(place), size_guidance={"scalars": 0}).Reload()
+            for tag in events.Tags()["scalars"]:
+                charts[tag] = [(event.step, event.value) for event in events.Scalars(tag)]
+    return charts
+
+
+def _writer(folder: Path, resume: int | None) -> SummaryWriter:
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder), purge_step=None if resume is None else resume + 1)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,13 @@ from typing import Any
 from metagym.errors import InvalidArgumentError, check_choice, nearest
 
 
-def make_named(argument: str, name: Any, table: Mapping[str, str], kwargs: dict[str, Any]) -> Any:
+def make_named(
+    argument: str,
+    name: Any,
+    table: Mapping[str, str],
+    kwargs: dict[str, Any],
+    hints: Mapping[str, str] | None = None,
+) -> Any:
     """What ``table[name]`` ("module:factory") makes of ``kwargs``.
 
     Args:
@@ -18,6 +24,7 @@ def make_named(argument: str, name: Any, table: Mapping[str, str], kwargs: dict[
         name: one of the table's names.
         table: names to strings; a module loads when its name is asked for.
         kwargs: of the factory.
+        hints: what to say of arguments that only some factories of the table have.
 
     Raises:
         InvalidArgumentError: there is no such name, the factory has no such argument, or it
@@ -29,8 +36,9 @@ def make_named(argument: str, name: Any, table: Mapping[str, str], kwargs: dict[
     known = list(parameters)
     for given in kwargs:
         if given not in known:
+            hint = f" {hints[given]}" if hints and given in hints else nearest(given, known)
             raise InvalidArgumentError(
-                f"{argument} {name!r} has no argument {given!r}.{nearest(given, known)}"
+                f"{argument} {name!r} has no argument {given!r}.{hint}"
                 f" Its arguments: {', '.join(known) or 'none'}."
             )
     for needed, parameter in parameters.items():

@@ -225,7 +225,16 @@ ENVIRONMENTS: tuple[Registration, ...] = (
         {"evaluator": "language", "space": "recurrent"},
     ),
     Registration(
-        "ArchitectureSearchTrial-v0", _NAS_TRIAL, "search for an architecture, 32 tries a trial"
+        "ENASCellSearch-v0",
+        _NAS,
+        "write a recurrent cell of ENAS's space, which is trained on text",
+        {"evaluator": "language", "space": "enas_recurrent"},
+    ),
+    Registration(
+        "ArchitectureSearchTrial-v0",
+        _NAS_TRIAL,
+        "search for an architecture, 32 tries a trial",
+        {"shuffle": True},
     ),
 )
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from metagym.architectures.chain import Chain
+from metagym.architectures.enas_rnn import ENASRecurrent
 from metagym.architectures.nasnet import NASNet
 from metagym.architectures.recurrent_tree import RecurrentTree
 
@@ -31,6 +32,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "NeuralArchitectureSearch": {},
     "ChainSearch": {"space": Chain(1, skips=False), "evaluator_kwargs": ONE_EPOCH},
     "NASNetSearch": {"space": NASNet(1), "evaluator_kwargs": ONE_EPOCH},
+    "ENASCellSearch": {"space": ENASRecurrent(2), "evaluator_kwargs": FEW_SYMBOLS},
     "RecurrentCellSearch": {"space": RecurrentTree(2), "evaluator_kwargs": FEW_SYMBOLS},
     "": {"horizon": 9},
 }

@@ -58,7 +58,8 @@ def test_training_state_resumes_a_random_generator_exactly(tmp_path):
 def test_what_cannot_be_stored_is_named_and_leaves_the_old_checkpoint(folder):
     for config, extra, named in [
         (CONFIG, {"a": [object()]}, r"extra\.a\.0"),
-        (CONFIG | {"lr": float("nan")}, None, "JSON"),
+        (CONFIG | {"lr": float("nan")}, None, "JSON: lr is nan"),
+        (CONFIG | {"a": {"b": [1, {2}]}}, None, r"JSON: a\.b\.1 is of type set"),
         ({"agent": "toy"}, None, "env_id"),
     ]:
         with pytest.raises(CheckpointError, match=named):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from metagym.agents import rl2
+from metagym.errors import CheckpointError
 
 FOLDER = Path(__file__).parent.parent / "experiments"
 
@@ -196,15 +198,28 @@ def bench201() -> Path:
     return folder
 
 
-def test_rl2_search(tmp_path: Path, capsys: pytest.CaptureFixture[str], tiny_rl2: None) -> None:
+def test_rl2_search(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    tiny_rl2: None,
+) -> None:  # fmt: skip
     rl2_search = load("rl2_search")
-    config = rl2_search.Config(folder=tmp_path, out=tmp_path / "out", seconds=0.2, n=3, runs=6)
+    monkeypatch.setattr(rl2_search, "BUDGETS", (300, 600))
+    with_bench = len(list(FOLDER.parent.parent.glob("shared/data/nasbench201"))) == 1
+    folder = bench201() if with_bench else tmp_path
+    config = rl2_search.Config(folder=folder, out=tmp_path / "out", seconds=0.2, n=3, runs=6)
     rl2_search.main(config)
     printed = capsys.readouterr().out
-    assert "Without NAS-Bench-201" in printed and "| RL², tokens shuffled |" in printed
+    assert ("Without NAS-Bench-201" in printed) != with_bench
+    assert "| RL², the table by heart |" in printed
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.json")}
+    assert len(files) == 2 * (4 if with_bench else 2) + 2
     rl2_search.main(config)  # nothing is trained or tested again
     assert capsys.readouterr().out == printed
-    assert (tmp_path / "out" / "table.md").read_text().count("\n| ") == 7
+    assert files == {path: path.stat().st_mtime_ns for path in files}
+    rl2_search.main(dataclasses.replace(config, runs=4))  # but what is asked anew is
+    assert all(path.stat().st_mtime_ns != files[path] for path in files if path.stem == "digits201")
+    with pytest.raises(CheckpointError, match="choose another --out"):
+        rl2_search.main(dataclasses.replace(config, n=4))
 
 
 def test_zoph_chain(

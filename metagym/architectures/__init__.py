@@ -7,6 +7,7 @@ and torch when a module is built.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from metagym.architectures.evaluator import Evaluation, Evaluator
@@ -62,26 +63,37 @@ def make_space(space: str | SearchSpace, /, **kwargs: Any) -> SearchSpace:
 
 
 def make_evaluator(
-    evaluator: str | Evaluator, space: str | SearchSpace | None = None, /, **kwargs: Any
+    evaluator: str | Evaluator,
+    space: str | SearchSpace | None = None,
+    space_kwargs: Mapping[str, Any] | None = None,
+    /,
+    **kwargs: Any,
 ) -> Evaluator:
     """The evaluator called ``evaluator``, or ``evaluator`` itself if it is one already.
 
     Args:
         evaluator: a name of ``EVALUATORS`` or an ``Evaluator``.
         space: for those that score any space; a table has its own.
+        space_kwargs: the space's arguments, where it is a name.
         **kwargs: the evaluator's other arguments.
 
     Raises:
         InvalidArgumentError: no such evaluator, space or argument, or one that does not fit.
     """
     if isinstance(evaluator, Evaluator):
-        if kwargs or space is not None:
+        if kwargs or space is not None or space_kwargs:
             raise InvalidArgumentError(
                 f"The evaluator is a {type(evaluator).__name__} already; its space and {kwargs} "
                 "belong into its constructor."
             )
         return evaluator
     if space is not None:
-        kwargs = {"space": make_space(space), **kwargs}
-    made: Evaluator = make_named("evaluator", evaluator, EVALUATORS, kwargs)
+        kwargs = {"space": make_space(space, **(space_kwargs or {})), **kwargs}
+    elif space_kwargs:
+        raise InvalidArgumentError(
+            f"space_kwargs={dict(space_kwargs)!r} needs the name of a space: one of "
+            f"{', '.join(SPACES)}."
+        )
+    hints = {"space": "A table has a space of its own: leave 'space' out."}
+    made: Evaluator = make_named("evaluator", evaluator, EVALUATORS, kwargs, hints)
     return made

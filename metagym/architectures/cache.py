@@ -55,19 +55,17 @@ class ResultCache:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise DataError(f"The cache {self.path} cannot be made: {error}.") from None
+        if self.path.exists():
+            with self._open("ro") as connection:  # in which a file of others stays as it is
+                self._check_owner(connection)
         with self._open() as connection:
             # Under the write lock, so that of two processes the second sees a finished file.
             connection.execute("BEGIN IMMEDIATE")
-            names = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
-            (owner,) = connection.execute("PRAGMA application_id").fetchone()
-            if owner != APPLICATION and (names or owner):
-                raise DataError(
-                    f"{self.path} is a database of another program; choose another path."
-                )
-            if not names:
+            if not self._check_owner(connection):
                 connection.execute(f"PRAGMA application_id = {APPLICATION}")
                 connection.execute(_TABLE)
             connection.execute("COMMIT")
+            connection.execute("PRAGMA journal_mode = WAL")  # which the file remembers
 
     def get(self, evaluator: str, architecture: str) -> Record | None:
         """The record of an architecture, or None.
@@ -102,6 +100,14 @@ class ResultCache:
         with self._open() as connection:
             return int(connection.execute("SELECT count(*) FROM results").fetchone()[0])
 
+    def _check_owner(self, connection: sqlite3.Connection) -> bool:
+        """Whether the file is a cache already; raises DataError if it is something else."""
+        names = connection.execute("SELECT name FROM sqlite_master").fetchall()
+        (owner,) = connection.execute("PRAGMA application_id").fetchone()
+        if owner != APPLICATION and (names or owner):
+            raise DataError(f"{self.path} is a database of another program; choose another path.")
+        return bool(names)
+
     def _find(
         self, connection: sqlite3.Connection, evaluator: str, architecture: str
     ) -> Record | None:
@@ -120,13 +126,13 @@ class ResultCache:
         return record
 
     @contextlib.contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
+    def _open(self, mode: str = "rwc") -> Iterator[sqlite3.Connection]:
         """A connection in which every statement is a transaction."""
+        address = f"{self.path.as_uri()}?mode={mode}"
         try:
             with contextlib.closing(
-                sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)
+                sqlite3.connect(address, timeout=_BUSY_SECONDS, isolation_level=None, uri=True)
             ) as connection:
-                connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = NORMAL")
                 yield connection
         except sqlite3.Error as error:

@@ -15,6 +15,7 @@ import numpy as np
 
 from metagym.architectures.graph import Graph, Node
 from metagym.architectures.space import PAD, SearchSpace
+from metagym.architectures.tokens import check_row
 from metagym.errors import InvalidArgumentError, nearest
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Cell201(SearchSpace):
 
     def to_string(self, tokens: np.ndarray) -> str:
         groups: dict[int, str] = {}
-        for (source, target), token in zip(EDGES, np.asarray(tokens).tolist(), strict=True):
+        for (source, target), token in zip(EDGES, check_row(self, tokens), strict=True):
             if token != PAD:
                 groups[target] = groups.get(target, "|") + f"{OPERATIONS[token]}~{source}|"
         return "+".join(groups.values())

@@ -19,17 +19,17 @@ from metagym.architectures.chain_layers import (
     Layer,
     LayerNotation,
     make_layer,
+    near_layers,
     unread,
 )
+from metagym.architectures.chain_tokens import NOTHING, STOP, chances, tabulate
 from metagym.architectures.graph import Graph, Node
 from metagym.architectures.isomorphism import structural_order
 from metagym.architectures.space import PAD, SearchSpace
-from metagym.errors import InvalidArgumentError, check_choice, check_positive
+from metagym.errors import InvalidArgumentError, check_bool, check_choice, check_positive
 
 if TYPE_CHECKING:
     from metagym.architectures.chain_modules import ChainNetwork
-
-STOP, NOTHING = "STOP", "-"
 
 
 class Chain(SearchSpace):
@@ -41,7 +41,9 @@ class Chain(SearchSpace):
     use for a token get the only token allowed there, "-". Notation: ``conv 3x5x36 s1x2 <- image;
     pool 3x3 s2x2 <- 0``; layers count from 0.
 
-    Sampling is uniform over the strings where the depth is fixed and there is one type.
+    Sampling is uniform over the strings. Where depths vary, nearly all strings have the most
+    layers, and so have nearly all samples; where types do, most layers are convolutions, which
+    have the most choices.
 
     Args:
         depth: the most layers.
@@ -55,7 +57,8 @@ class Chain(SearchSpace):
         skips: whether layers choose their inputs.
 
     Raises:
-        InvalidArgumentError: a number is not above 0, comes twice, or a filter's size is even.
+        InvalidArgumentError: a number is not above 0, comes twice, or a filter's size is even;
+            an unknown type; ``skips`` is neither True nor False.
     """
 
     name = "chain"
@@ -79,7 +82,7 @@ class Chain(SearchSpace):
                 f"shortest={shortest} is more than depth={depth}, the most layers."
             )
         self.types = _check_types(types)
-        self.skips = skips
+        self.skips = check_bool("skips", skips)
         values = {
             "height": _check_sizes("heights", heights, odd=True),
             "width": _check_sizes("widths", widths, odd=True),
@@ -88,44 +91,14 @@ class Chain(SearchSpace):
         if strides is not None:
             values |= dict.fromkeys(SIZES[3:], _check_sizes("strides", strides))
         self._notation = LayerNotation(self.types, values, skips)
-        self._tabulate(values)
+        tokens = tabulate(self.types, values, skips, self.depth, self.shortest)
+        self.vocabulary, self._ids, self._sizes, self._slots, *tables = tokens
+        self._starts, self._first, self._kind, self._table = tables
+        self.length = int(self._starts[-1])
+        self._uniform = len(self.types) == 1 and self.shortest == self.depth
+        self._chances = {} if self._uniform else chances(tokens)
 
     # -- tokens --------------------------------------------------------------------------------
-
-    def _tabulate(self, values: dict[str, tuple[int, ...]]) -> None:
-        """Number the tokens, and tabulate what may come where."""
-        several = len(self.types) > 1
-        meanings = {"type": self.types} if several else {}  # of each slot of a layer
-        meanings |= {name: tuple(f"{name} {v}" for v in vs) for name, vs in values.items()}
-        slots = tuple(meanings)
-        if self.skips and self.depth > 1:
-            meanings["skip"] = ("no skip", "skip")
-        extra = (NOTHING,) * several + (STOP,) * (self.shortest < self.depth)
-        self.vocabulary = (*(token for tokens in meanings.values() for token in tokens), *extra)
-        self._ids = {token: i for i, token in enumerate(self.vocabulary)}
-        self._sizes = {self._ids[f"{name} {v}"]: v for name, vs in values.items() for v in vs}
-
-        self._slots = [slots + ("skip",) * (i * self.skips) for i in range(self.depth)]
-        lengths = [len(layer) for layer in self._slots]
-        self._starts = np.cumsum([0, *lengths])
-        self.length = int(self._starts[-1])
-        # What may come depends on the position and on the layer's first token: its type, or STOP.
-        self._first = np.append(np.repeat(self._starts[:-1], lengths), self._starts[-2])
-        kinds = [*self.types, STOP]
-        self._kind = np.zeros(len(self.vocabulary) + 1, dtype=np.int64)  # the last one is PAD's
-        for kind, token in enumerate(kinds):
-            if token in self._ids:
-                self._kind[self._ids[token]] = kind
-        self._table = np.zeros((self.length + 1, len(kinds), len(self.vocabulary)), dtype=bool)
-        for i, layer in enumerate(self._slots):
-            for place, slot in enumerate(layer):
-                at = self._table[self._starts[i] + place]
-                for kind, type_ in enumerate(self.types):
-                    used = slot in ("type", "skip", *TYPES[type_])
-                    for token in meanings[slot] if used else (NOTHING,):
-                        at[kind, self._ids[token]] = True
-                if place == 0 and i >= self.shortest:
-                    at[:, self._ids[STOP]] = True
 
     @property
     def anchors(self) -> np.ndarray:
@@ -164,11 +137,42 @@ class Chain(SearchSpace):
                 allowed[count == self._starts[depth], :stop] = False
         return allowed
 
+    def sample(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """Complete architectures [count, length], uniform over the strings."""
+        if self._uniform:  # as it is, since no choice depends on another
+            return super().sample(rng, count)
+        tokens = self.empty(count)
+        for t in range(self.length):
+            weights = self.mask(tokens) * self._chances.get(t, 1.0)
+            # Of exponential times whose rates are the weights, the first is drawn by weight.
+            times = np.full(weights.shape, np.inf)
+            drawn = rng.standard_exponential(weights.shape)
+            with np.errstate(over="ignore"):  # what is as rare as that never comes
+                np.divide(drawn, weights, out=times, where=weights > 0)
+            tokens[:, t] = np.where(weights.any(axis=1), times.argmin(axis=1), PAD)
+        return tokens
+
+    def neighbours(self, tokens: np.ndarray) -> np.ndarray:
+        """Chains [N, length] that differ from [length] in one token, one type or the last layer.
+
+        See ``near_layers``.
+        """
+        row = self.check(np.asarray(tokens)[None])[0]
+        near, _ = self._with_one_token_changed(row)
+        others = near_layers(self.layers(row), self._notation, self.shortest, self.depth)
+        encoded = [self._encode(layers) for layers in others]
+        return np.concatenate([near[self.valid(near)], *(other[None] for other in encoded)])
+
     # -- layers, text and drawing ----------------------------------------------------------------
 
     def layers(self, tokens: np.ndarray) -> list[Layer]:
-        """The layers of an architecture [length], the last one perhaps in part."""
-        tokens = np.asarray(tokens)
+        """The layers of an architecture [length], the last one perhaps in part.
+
+        Raises:
+            InvalidArgumentError: the tokens are not those of a chain of this space, or a part of
+                it; so do ``to_string`` and ``graph``.
+        """
+        tokens = self._check_part(tokens)
         layers = []
         for i, slots in enumerate(self._slots):
             given = tokens[self._starts[i] : self._starts[i + 1]].tolist()
@@ -194,6 +198,8 @@ class Chain(SearchSpace):
         return text if complete or "?" in text else f"{text}; ?".removeprefix("; ")
 
     def from_string(self, text: str) -> np.ndarray:
+        if not isinstance(text, str):
+            raise InvalidArgumentError(f"A chain is read from a text, not from {text!r}.")
         if "?" in text:
             raise InvalidArgumentError(f"The chain is not complete, it holds a '?': {text!r}.")
         parts = [part.strip() for part in text.split(";")]
@@ -202,9 +208,12 @@ class Chain(SearchSpace):
                 f"A chain of {len(parts)} layers; those of this space have {self.shortest} to "
                 f"{self.depth}: {text!r}."
             )
+        return self._encode([self._notation.parse(i, part) for i, part in enumerate(parts)])
+
+    def _encode(self, layers: Sequence[Layer]) -> np.ndarray:
+        """The tokens [length] of a complete architecture."""
         tokens: list[str] = []
-        for i, part in enumerate(parts):
-            layer = self._notation.parse(i, part)
+        for i, layer in enumerate(layers):
             for slot in self._slots[i]:
                 if slot == "type":
                     tokens.append(layer.type)
@@ -213,7 +222,7 @@ class Chain(SearchSpace):
                     tokens.append(f"{slot} {layer.size(slot)}" if used else NOTHING)
             if self.skips:
                 tokens += [("no skip", "skip")[j in layer.inputs] for j in range(i)]
-        tokens += [STOP] * (len(parts) < self.depth)
+        tokens += [STOP] * (len(layers) < self.depth)
         row = self.empty(1)[0]
         row[: len(tokens)] = [self._ids[token] for token in tokens]
         return row
@@ -265,6 +274,27 @@ class Chain(SearchSpace):
         from metagym.architectures.chain_modules import ChainNetwork
 
         return ChainNetwork(self._complete_layers(tokens), input_shape, outputs)
+
+    def _check_part(self, tokens: np.ndarray) -> np.ndarray:
+        """An architecture [length] or a part of one, as an array."""
+        row = np.asarray(tokens)
+        if row.shape != (self.length,) or row.dtype.kind not in "iu":
+            raise InvalidArgumentError(
+                f"A chain of this space is whole numbers [{self.length}], not {row.dtype} "
+                f"{list(row.shape)}."
+            )
+        inside = (row >= 0) & (row < len(self.vocabulary))
+        tokens_or_pad = np.where(inside, row, PAD)
+        first = self._first[:-1]
+        kind = np.where(first == np.arange(self.length), 0, self._kind[tokens_or_pad[first]])
+        follows = inside & self._table[np.arange(self.length), kind, tokens_or_pad]
+        count = int(np.argmin(follows)) if not follows.all() else self.length
+        if (row[count:] != PAD).any():
+            raise InvalidArgumentError(
+                f"Token {row[count]} at place {count} is not allowed there in a chain of this "
+                f"space; behind the part of a chain, all places hold {PAD}."
+            )
+        return row
 
     def _complete_layers(self, tokens: np.ndarray) -> list[Layer]:
         return self.layers(self.check(np.asarray(tokens)[None])[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from metagym.errors import InvalidArgumentError, nearest
@@ -15,7 +15,8 @@ TYPES = {  # and the sizes that each has
     "batch_norm": (),
 }
 _LAYER = re.compile(
-    r"(\w+)(?: (\d+)x(\d+)(?:x(\d+))?)?(?: s(\d+)x(\d+))?(?: <- (image|\d+(?: ?, ?\d+)*))?"
+    r"(\w+)(?: (\d+)x(\d+)(?:x(\d+))?)?(?: s(\d+)x(\d+))?(?: <- (image|\d+(?: ?, ?\d+)*))?",
+    re.ASCII,
 )
 
 
@@ -56,6 +57,29 @@ def unread(layers: Sequence[Layer]) -> list[int]:
     """The layers that no other layer reads."""
     read = {j for layer in layers for j in layer.inputs}
     return [i for i in range(len(layers)) if i not in read]
+
+
+def near_layers(
+    layers: list[Layer], notation: LayerNotation, shortest: int, depth: int
+) -> Iterator[list[Layer]]:
+    """The chains with one other type, then those with a layer more or less at the end.
+
+    Where a type changes, sizes that both types have stay. The others come in as many ways as they
+    have values: all the first of theirs, all the second, and so on; what is missing is one token
+    away. So do those of a layer that is added; it reads the one before it.
+    """
+    for i, layer in enumerate(layers):
+        for type_ in notation.types:
+            if type_ != layer.type:
+                for other in notation.variants(type_, layer):
+                    yield [*layers[:i], other, *layers[i + 1 :]]
+    if len(layers) < depth:
+        last = Layer("", inputs=(len(layers) - 1,))
+        for type_ in notation.types:
+            for other in notation.variants(type_, last):
+                yield [*layers, other]
+    if len(layers) > shortest:
+        yield layers[:-1]
 
 
 class LayerNotation:
@@ -140,6 +164,21 @@ class LayerNotation:
         return InvalidArgumentError(
             f"Layer {i}, {text!r}: {problem}; it is written like {self._example(i, type_)!r}."
         )
+
+    def variants(self, type_: str, layer: Layer) -> list[Layer]:
+        """``layer`` with another type; the k-th has the k-th value of every size that it lacked."""
+        sizes = [name for name in TYPES[type_] if name in self.values]
+        kept = {name: layer.size(name) for name in sizes if layer.size(name)}
+        missing = {name: self.values[name] for name in sizes if name not in kept}
+        ways = max(map(len, missing.values()), default=1)
+        return [
+            make_layer(
+                type_,
+                kept | {name: known[min(k, len(known) - 1)] for name, known in missing.items()},
+                layer.inputs,
+            )
+            for k in range(ways)
+        ]
 
     def _example(self, i: int, type_: str) -> str:
         sizes = {name: self.values[name][0] for name in TYPES[type_] if name in self.values}

@@ -31,41 +31,53 @@ def count(module: nn.Module, input_shape: Sequence[int]) -> Cost:
     The module runs once on a batch of one, all zeros, in evaluation mode; it is left as it was.
     Counted, at every call of the layer and wherever in the module it is:
 
-    - convolutions and linear maps: one per weight and output position; a bias is no more, since
-      a sum may start from it;
+    - convolutions, linear maps and other matrix products, of layers or of functions in a forward
+      pass: one per weight and output position; a bias is no more, since a sum may start from it;
     - normalisations: one per number, a scale and a shift;
     - average pooling: one per number of a window; max pooling compares, and adds nothing;
     - recurrent layers and cells of torch: one per weight and time step.
 
-    Activations, sums of branches and whatever a forward pass does without a layer are not counted.
+    Activations, sums of branches and whatever else a forward pass does without a layer are not
+    counted.
 
     Args:
         module: takes one float tensor.
         input_shape: of one example, without the axis of the batch.
     """
     import torch
+    from torch.utils.flop_counter import FlopCounterMode
 
-    total = 0
+    products = FlopCounterMode(display=False)  # of matrices, two for a multiply-add
+    total = twice = before = 0
+
+    def begin(*_: Any) -> None:
+        nonlocal before
+        before = products.get_total_flops()
 
     def note(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        nonlocal total
+        nonlocal total, twice
         total += _multiply_adds(layer, inputs[0], output)
+        twice += products.get_total_flops() - before  # what the layer is made of
 
     handles = [
-        layer.register_forward_hook(note) for layer in module.modules() if _is_counted(layer)
+        handle
+        for layer in module.modules()
+        if _is_counted(layer)
+        for handle in (layer.register_forward_pre_hook(begin), layer.register_forward_hook(note))
     ]
     modes = {layer: layer.training for layer in module.modules()}
     parameters = [value for value in module.parameters() if value.requires_grad]
     like = next(module.parameters(), torch.empty(0))
     try:
         module.eval()
-        with torch.no_grad():
+        with torch.no_grad(), products:
             module(torch.zeros(1, *input_shape, device=like.device, dtype=like.dtype))
     finally:
         for handle in handles:
             handle.remove()
         for layer, mode in modes.items():
             layer.training = mode
+    total += (products.get_total_flops() - twice) // 2
     return Cost(sum(value.numel() for value in parameters), total)
 
 

@@ -11,8 +11,6 @@ import functools
 import hashlib
 import io
 import json
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,13 +105,14 @@ class Digits201(Evaluator):
         """As in ``Evaluator``; a seed counts modulo the number of trainings.
 
         Raises:
-            InvalidArgumentError: a row is no architecture, or an unfinished table lacks it.
+            InvalidArgumentError: a row is no architecture, an unfinished table lacks it, or the
+                seeds are not whole numbers [B].
         """
         rows = self._rows(tokens)
         if seeds is None:
             reward = self._mean[rows]
         else:
-            reward = self._reward[rows, np.asarray(seeds) % self._reward.shape[1]]
+            reward = self._reward[rows, _check_seeds(seeds, len(rows)) % self._reward.shape[1]]
         return Evaluation(reward, self._test[rows], self._cost[rows])
 
     def arrays(self, tokens: np.ndarray) -> dict[str, np.ndarray]:
@@ -166,6 +165,16 @@ def checksum(table: DigitsTable) -> str:
     return digest.hexdigest()
 
 
+def _check_seeds(seeds: np.ndarray, count: int) -> np.ndarray:
+    array = np.asarray(seeds)
+    if array.shape != (count,) or array.dtype.kind not in "iu":
+        raise InvalidArgumentError(
+            f"seeds are whole numbers [{count}], one for each architecture, not {array.dtype} "
+            f"{list(array.shape)}."
+        )
+    return array
+
+
 def _arrays(table: DigitsTable) -> dict[str, np.ndarray]:
     return {name: np.asarray(values) for name, values in vars(table).items()}
 
@@ -181,8 +190,7 @@ def _load(path: Path) -> DigitsTable:
         json.loads(table.training)
     except FileNotFoundError:
         raise DataError(f"There is no table of digits201 at {path}; {_HINT}.") from None
-    except (OSError, KeyError, ValueError, EOFError, TypeError, AttributeError, NotImplementedError,
-            zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
+    except Exception as error:  # damaged archives fail in all sorts of ways
         raise DataError(
             f"{path} is no table of digits201, or a damaged one ({error}); {_HINT}."
         ) from None

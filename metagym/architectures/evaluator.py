@@ -50,3 +50,6 @@ class Evaluator(ABC):
         ``seeds``, whole numbers [B], choose among repeated trainings, as luck does for one who
         trains once; None: their mean.
         """
+
+    def close(self) -> None:  # noqa: B027
+        """End the workers that train children; a table has none."""

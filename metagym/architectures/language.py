@@ -5,10 +5,8 @@ The reward is Zoph & Le's (2017), c / perplexity² on validation data.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
-import hashlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,17 +15,25 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from metagym.architectures.cache import ResultCache, fingerprint
-from metagym.architectures.evaluator import Evaluation, Evaluator
-from metagym.architectures.pools import Pool, check_pool, make_pool
+from metagym.architectures import make_space
+from metagym.architectures.cache import Record, ResultCache, fingerprint
+from metagym.architectures.children import (
+    Child,
+    ChildEvaluator,
+    check_seed,
+    child_seed,
+    make_settings,
+)
+from metagym.architectures.evaluator import Evaluation
 from metagym.architectures.recurrent import RecurrentSpace
+from metagym.architectures.space import SearchSpace
 from metagym.errors import (
     InvalidArgumentError,
     check_above_zero,
+    check_bool,
     check_choice,
     check_positive,
     nearest,
-    reject_unknown_kwargs,
 )
 from metagym.tasks.text import Text, load_ptb, load_sklearn, load_text
 
@@ -64,7 +70,8 @@ class LanguageSettings:
         max_seconds: the time of one child; None: no limit. A child that takes longer scores 0,
             so that scores only depend on the machine where children come near the limit.
         max_parameters: a child with more scores 0; None: no limit.
-        device: where children are trained.
+        device: where children are trained: "cpu", "cuda", "cuda:1" and so on; "auto" is a GPU
+            where there is one.
     """
 
     width: int | None = None
@@ -91,6 +98,8 @@ class LanguageSettings:
                 f"parameters={self.parameters!r}."
             )
         check_choice("optimizer", self.optimizer, OPTIMIZERS)
+        check_bool("tied", self.tied)
+        check_bool("bias", self.bias)
         for name in ("embedding", "batch_size", "steps", "epochs"):
             check_positive(name, getattr(self, name))
         for name in (
@@ -135,14 +144,14 @@ class LanguageRecord:
     curve: tuple[float, ...]
 
 
-class LanguageModelEvaluator(Evaluator):
+class LanguageModelEvaluator(ChildEvaluator):
     """Trains recurrent cells as language models of a text.
 
     Isomorphic architectures are trained as one: their common representative. The same architecture
     and seed give the same perplexities, on one machine with one number of threads.
 
     Args:
-        space: of the cells.
+        space: of the cells, or its name.
         text: "sklearn", the descriptions of scikit-learn's data sets (``load_sklearn``), which are
             on every machine; "ptb", the Penn Treebank in the folder METAGYM_DATA (``load_ptb``);
             the path of a text file, for ``load_text``, or of a folder, for ``load_ptb``; or a
@@ -159,7 +168,11 @@ class LanguageModelEvaluator(Evaluator):
         workers, pool, address: who trains children at once; see ``TrainingEvaluator``.
 
     Attributes:
-        records: the records of this evaluator's children, by key.
+        fingerprint: of everything that the results depend on, but for the code that builds cells.
+
+    Raises:
+        InvalidArgumentError: an argument cannot work.
+        DataError: the text or the cache cannot be read.
     """
 
     name = "language"
@@ -168,7 +181,7 @@ class LanguageModelEvaluator(Evaluator):
 
     def __init__(
         self,
-        space: RecurrentSpace,
+        space: SearchSpace | str,
         text: Text | str | os.PathLike[str] = "sklearn",
         settings: LanguageSettings | Mapping[str, Any] | None = None,
         *,
@@ -180,18 +193,16 @@ class LanguageModelEvaluator(Evaluator):
         pool: str = "processes",
         address: str | None = None,
     ) -> None:
-        check_pool(pool, workers, address)
+        settings = DEFAULT_SETTINGS if settings is None else settings
+        settings = make_settings("settings", LanguageSettings, settings)
+        super().__init__(cache, workers, pool, address, settings.device)
+        self.settings = settings = dataclasses.replace(settings, device=self.device)
+        self.space: RecurrentSpace = _check_space(make_space(space))
         if constant is not None:
             check_above_zero("constant", constant)
-        self.space: RecurrentSpace = space
         self.text = text = _text(text, level)
-        self.settings = settings = _settings(settings)
         self.constant = text.unigram_perplexity() ** 2 if constant is None else float(constant)
-        self.seed = int(seed)
-        self.workers, self.pool, self.address = workers, pool, address
-        self._pool: Pool | None = None
-        self.records: dict[str, LanguageRecord] = {}
-        self.cache = ResultCache(cache) if isinstance(cache, str | os.PathLike) else cache
+        self.seed = check_seed(seed)
         self.fingerprint = fingerprint(
             evaluator=self.name, version=_VERSION, text=text.digest, seed=self.seed,
             settings=dataclasses.asdict(settings),
@@ -203,20 +214,24 @@ class LanguageModelEvaluator(Evaluator):
         The rewards are c / perplexity², 0 for a child that failed; ``test`` is the same of the
         test text. The cost is the seconds that a training took when it was done.
         """
-        tokens = self.space.check(tokens)
-        if self.workers or self.pool == "ray":
-            self._train_in_pool(tokens)
-        records = [self.record(row) for row in tokens]
+        children = [self._child(row) for row in self.space.check(tokens)]
+        self._train(children)
+        records = [_record(self._known[child.key]) for child in children]
         return Evaluation(
             np.array([self.score(record.validation_perplexity) for record in records]),
             np.array([self.score(record.test_perplexity) for record in records]),
             np.array([record.seconds for record in records]),
         )
 
+    @property
+    def records(self) -> dict[str, LanguageRecord]:
+        """The records of this evaluator's children, by key."""
+        return {key: _record(record) for key, record in self._known.items()}
+
     def record(self, tokens: np.ndarray) -> LanguageRecord:
         """What became of one architecture [length], trained in this process if it is new."""
-        key, chosen = self._child(tokens)
-        return self.fit(key, functools.partial(_build, chosen, self._task()))
+        child = self._child(tokens)
+        return self.fit(child.key, functools.partial(_build, child.tokens, self._task()))
 
     def fit(self, key: str, make_cell: Callable[[int, int], RecurrentCell]) -> LanguageRecord:
         """Train any cell in this process, or look it up.
@@ -225,55 +240,28 @@ class LanguageModelEvaluator(Evaluator):
             key: names the cell in ``records`` and in the cache.
             make_cell: ``make_cell(inputs, width)``.
         """
-        if not self._find(key):
+        if not self._knows(key):
             self._keep(key, _train(key, make_cell, self._task()))
-        return self.records[key]
+        return _record(self._known[key])
 
     def score(self, perplexity: float | None) -> float:
         """c / perplexity²; 0 for None."""
         return 0.0 if perplexity is None else self.constant / perplexity**2
 
-    def close(self) -> None:
-        """End the workers; the next evaluation starts new ones."""
-        if self._pool is not None:
-            self._pool.close()
-            self._pool = None
-
-    def _child(self, tokens: np.ndarray) -> tuple[str, np.ndarray]:
-        """The key of an architecture, and the tokens that are trained for it."""
+    def _child(self, tokens: np.ndarray) -> Child:
+        """With the tokens that are trained for all that compute the same."""
         chosen = self.space.representative(tokens)
-        return f"{self.space.name}: {self.space.to_string(chosen)}", chosen
-
-    def _find(self, key: str) -> bool:
-        """Whether it has been trained, here or by whoever wrote into the cache."""
-        if key not in self.records and self.cache is not None:
-            stored = self.cache.get(self.fingerprint, key)
-            if stored is not None:
-                self.records[key] = _record(stored)
-        return key in self.records
-
-    def _keep(self, key: str, record: LanguageRecord) -> None:
-        if self.cache is not None:  # which keeps the first record where two processes write
-            stored = dataclasses.asdict(record)
-            record = _record(self.cache.put(self.fingerprint, key, stored))
-        self.records[key] = record
+        string = self.space.to_string(chosen)
+        return Child(f"{self.space.name}: {string}", chosen, string)
 
     def _task(self) -> _Task:
         return _Task(self.space, self.text, self.settings, self.seed)
 
-    def _train_in_pool(self, tokens: np.ndarray) -> None:
-        children = dict(self._child(row) for row in tokens)
-        new = [(key, chosen) for key, chosen in children.items() if not self._find(key)]
-        if not new:
-            return
-        if self._pool is None:
-            self._pool = make_pool(
-                self.pool, _train_child, self._task(), self.workers, self.address,
-                gpu=self.settings.device.startswith("cuda"),
-            )  # fmt: skip
-        with contextlib.closing(self._pool.run(new)) as results:
-            for (key, _), record in results:
-                self._keep(key, record or _KILLED)
+    def _work(self) -> tuple[Callable[[Child, Any], Record], Any]:
+        return _train_child, self._task()
+
+    def _killed(self, child: Child) -> Record:
+        return dataclasses.asdict(LanguageRecord("killed", None, None, 0, 0, 0, 0.0, ()))
 
 
 class _Task(NamedTuple):
@@ -285,21 +273,15 @@ class _Task(NamedTuple):
     seed: int
 
 
-_KILLED = LanguageRecord("killed", None, None, 0, 0, 0, 0.0, ())
+def _train_child(child: Child, task: _Task) -> Record:
+    return _train(child.key, functools.partial(_build, child.tokens, task), task)
 
 
-def _train_child(child: tuple[str, np.ndarray], task: _Task) -> LanguageRecord:
-    """Of a pool: ``child`` is a key and its tokens."""
-    key, tokens = child
-    return _train(key, functools.partial(_build, tokens, task), task)
-
-
-def _train(key: str, make_cell: Callable[[int, int], RecurrentCell], task: _Task) -> LanguageRecord:
+def _train(key: str, make_cell: Callable[[int, int], RecurrentCell], task: _Task) -> Record:
     from metagym.architectures.language_modules import train
 
-    digest = hashlib.sha256(f"{task.seed}:{key}".encode()).digest()
-    seed = int.from_bytes(digest[:8], "big") >> 1  # torch takes 63 bits
-    return train(make_cell, task.text, task.settings, seed)
+    record = train(make_cell, task.text, task.settings, child_seed(task.seed, key))
+    return dataclasses.asdict(record)
 
 
 def _build(tokens: np.ndarray, task: _Task, inputs: int, width: int) -> RecurrentCell:
@@ -307,7 +289,7 @@ def _build(tokens: np.ndarray, task: _Task, inputs: int, width: int) -> Recurren
 
 
 def _record(stored: Mapping[str, Any]) -> LanguageRecord:
-    """What the cache holds, which is JSON."""
+    """Of what is kept, which a cache gives back as JSON holds it."""
     return LanguageRecord(**{**stored, "curve": tuple(stored["curve"])})
 
 
@@ -324,14 +306,10 @@ def _text(text: Text | str | os.PathLike[str], level: str) -> Text:
     return load_ptb(text, level) if Path(text).is_dir() else load_text(text, level)
 
 
-def _settings(settings: LanguageSettings | Mapping[str, Any] | None) -> LanguageSettings:
-    if isinstance(settings, LanguageSettings):
-        return settings
-    if settings is None:
-        return DEFAULT_SETTINGS
-    given = dict(settings)
-    known = {field.name for field in dataclasses.fields(LanguageSettings)}
-    reject_unknown_kwargs(
-        LanguageSettings, {name: value for name, value in given.items() if name not in known}
-    )
-    return LanguageSettings(**given)
+def _check_space(space: SearchSpace) -> RecurrentSpace:
+    if not isinstance(space, RecurrentSpace):
+        raise InvalidArgumentError(
+            f"The space {space.name!r} is not one of recurrent cells, which language models are "
+            "made of; use 'recurrent' or 'enas_recurrent', or score it with evaluator='train'."
+        )
+    return space

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from metagym.architectures.children import out_of_memory
 from metagym.architectures.language import LanguageRecord, LanguageSettings
 from metagym.architectures.recurrent_modules import RecurrentCell, State
 from metagym.rl.training import one_thread
@@ -135,7 +136,7 @@ def train(make_cell: MakeCell, text: Text, settings: LanguageSettings, seed: int
         except TimeoutError:
             status = "too slow"
         except (MemoryError, RuntimeError) as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
             status = "out of memory"
     good = status == "trained"
@@ -217,10 +218,3 @@ def _loss(logits: Tensor, following: Tensor) -> Tensor:
 def _check_time(deadline: float) -> None:
     if time.perf_counter() > deadline:
         raise TimeoutError
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """torch has a class for a GPU without memory, and only a message for a CPU without."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(
-        error
-    )

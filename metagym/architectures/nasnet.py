@@ -25,6 +25,7 @@ from metagym.architectures.nasnet_blocks import (
     loose_ends,
 )
 from metagym.architectures.space import PAD, SearchSpace
+from metagym.architectures.tokens import check_row
 from metagym.errors import InvalidArgumentError, check_choice, check_positive
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class NASNet(SearchSpace):
 
     def cells(self, tokens: np.ndarray) -> tuple[list[Block], list[Block]]:
         """The blocks of the normal cell and of the reduction cell; the last one perhaps in part."""
-        rows = np.asarray(tokens).reshape(2, self.blocks, self._width)
+        rows = np.array(check_row(self, tokens)).reshape(2, self.blocks, self._width)
         normal, reduction = (
             [self._block(row) for row in cell.tolist() if row[0] != PAD] for cell in rows
         )

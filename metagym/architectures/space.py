@@ -1,7 +1,36 @@
 """SearchSpace: the strings that are architectures, one token after the other.
 
 A space of your own needs ``vocabulary``, ``length``, ``mask``, ``to_string``, ``from_string`` and
-``build``; sampling, mutation, neighbours and the checks of tokens follow from the masks.
+``build``; sampling, mutation, neighbours and the checks of tokens follow from the masks. Its
+``name`` is that of the class in lower case, unless it says another. For one hidden layer:
+
+    >>> from metagym.architectures import PAD, SearchSpace
+    >>> class Hidden(SearchSpace):
+    ...     vocabulary, length = ("16", "64", "tanh", "relu"), 2
+    ...
+    ...     def mask(self, tokens):
+    ...         table = np.array([[1, 1, 0, 0], [0, 0, 1, 1], [0, 0, 0, 0]], dtype=bool)
+    ...         return table[(tokens != PAD).sum(axis=1)]
+    ...
+    ...     def to_string(self, tokens):
+    ...         return " ".join(self.vocabulary[token] for token in tokens if token != PAD)
+    ...
+    ...     def from_string(self, text):
+    ...         words = [self.vocabulary.index(word) for word in text.split()]
+    ...         return self.check(np.array([words]))[0]
+    ...
+    ...     def build(self, tokens, inputs, outputs):
+    ...         from torch import nn
+    ...
+    ...         width, activation = self.to_string(tokens).split()
+    ...         act = {"tanh": nn.Tanh, "relu": nn.ReLU}[activation]()
+    ...         hidden = nn.Linear(inputs, int(width))
+    ...         return nn.Sequential(hidden, act, nn.Linear(int(width), outputs))
+    >>> space = Hidden()
+    >>> space.name
+    'hidden'
+    >>> [space.to_string(row) for row in space.neighbours(space.from_string("16 relu"))]
+    ['64 relu', '16 tanh']
 """
 
 from __future__ import annotations
@@ -27,7 +56,7 @@ class SearchSpace(ABC):
     the left, PAD behind the last token.
 
     Attributes:
-        name: of the space.
+        name: of the space; the class's own name in lower case where it gives none.
         vocabulary: what each of the V tokens means.
         length: the most tokens of an architecture.
     """
@@ -35,6 +64,11 @@ class SearchSpace(ABC):
     name: str
     vocabulary: tuple[str, ...]
     length: int
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "name" not in vars(cls):
+            cls.name = cls.__name__.lower()
 
     @abstractmethod
     def mask(self, tokens: np.ndarray) -> np.ndarray:
@@ -92,7 +126,8 @@ class SearchSpace(ABC):
         """Complete architectures [count, length].
 
         Every token is uniform among those allowed, which is uniform over strings where the number
-        of choices does not depend on the choices before; a space where it does says so.
+        of choices does not depend on the choices before. A space where it does says so, or draws
+        in another way.
         """
         tokens = self.empty(count)
         self._complete(tokens, rng, None)
@@ -126,19 +161,32 @@ class SearchSpace(ABC):
         return mutated
 
     def neighbours(self, tokens: np.ndarray) -> np.ndarray:
-        """All complete architectures [N, length] that differ from [length] in one token."""
+        """The architectures [N, length] around one [length], each once and without itself.
+
+        There is one for every token that could be another: behind the change, old tokens stay
+        where the masks still allow them, and the first token that is allowed comes where they do
+        not. So every architecture is within ``length`` such steps of every other one. A space
+        whose layers come and go may know better neighbours, but must keep the ways open.
+        """
         tokens = self.check(np.asarray(tokens)[None])[0]
-        found = []
-        for place in np.flatnonzero(tokens != PAD):
-            prefix = self.empty(1)
-            prefix[0, :place] = tokens[:place]
-            others = np.flatnonzero(self.mask(prefix)[0])
-            others = others[others != tokens[place]]
-            if len(others):
-                changed = np.repeat(tokens[None], len(others), axis=0)
-                changed[:, place] = others
-                found.append(changed[self.valid(changed)])
-        return np.concatenate(found) if found else self.empty(0)
+        changed, places = self._with_one_token_changed(tokens)
+        near = np.where(np.arange(self.length) <= places[:, None], changed, PAD)
+        self._complete(near, None, changed)
+        return near
+
+    def _with_one_token_changed(self, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """[length] with one token changed to another that is allowed there, and where [N].
+
+        The tokens behind the change are the old ones, whether or not they may follow.
+        """
+        used = np.flatnonzero(tokens != PAD)
+        before = np.where(np.arange(self.length) < used[:, None], tokens, PAD)
+        allowed = np.array(self.mask(before))
+        allowed[np.arange(len(used)), tokens[used]] = False
+        places, others = np.nonzero(allowed)
+        changed = np.repeat(tokens[None], len(places), axis=0)
+        changed[np.arange(len(places)), used[places]] = others
+        return changed, used[places]
 
     def valid(self, tokens: np.ndarray) -> np.ndarray:
         """Which rows [B, length] are complete architectures, bool [B]."""
@@ -176,14 +224,17 @@ class SearchSpace(ABC):
         return array.astype(np.int64)
 
     def _complete(
-        self, tokens: np.ndarray, rng: np.random.Generator, wish: np.ndarray | None
+        self, tokens: np.ndarray, rng: np.random.Generator | None, wish: np.ndarray | None
     ) -> None:
-        """Fill the strings from their first PAD on, with the tokens of ``wish`` where allowed."""
+        """Fill the strings from their first PAD on, with the tokens of ``wish`` where allowed.
+
+        Elsewhere a token is drawn; without ``rng`` the first one that is allowed is taken.
+        """
         rows = np.arange(len(tokens))
         for t in range(self.length):
             allowed = self.mask(tokens)
             due = (tokens[:, t] == PAD) & allowed.any(axis=1)
-            drawn = _draw(allowed | ~due[:, None], rng)
+            drawn = allowed.argmax(axis=1) if rng is None else _draw(allowed | ~due[:, None], rng)
             if wish is not None:
                 wanted = np.where(wish[:, t] >= 0, wish[:, t], 0)
                 drawn = np.where((wish[:, t] >= 0) & allowed[rows, wanted], wanted, drawn)

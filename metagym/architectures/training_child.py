@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,9 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from metagym.architectures.cache import Record
+from metagym.architectures.children import (
+    Child,
+    check_seed,
+    child_seed,
+    out_of_memory,
+    too_small,
+)
 from metagym.architectures.image_data import ImageData
 from metagym.architectures.space import SearchSpace
-from metagym.errors import InvalidArgumentError, check_positive, reject_unknown_kwargs
+from metagym.errors import InvalidArgumentError, check_above_zero, check_positive
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +35,7 @@ class Recipe:
         epochs: over the training images.
         batch_size: images per step; what does not fill a batch is left out of its epoch.
         learning_rate: of SGD with Nesterov momentum; it falls to 0 along a cosine.
-        momentum, weight_decay: of SGD.
+        momentum, weight_decay: of SGD, at least 0.
         last: among how many epochs, from the end, the best validation accuracy is taken.
         seconds: what a child may take to train; None: as long as it needs.
         parameters: what a child may have; None: as many as it likes.
@@ -52,50 +57,26 @@ class Recipe:
             check_positive(name, getattr(self, name))
         if self.parameters is not None:
             check_positive("parameters", self.parameters)
-        if self.seconds is not None and not self.seconds > 0:
-            raise InvalidArgumentError(f"seconds={self.seconds!r} has to be above 0.")
-        if not 0 < self.learning_rate < math.inf or not 0 <= self.momentum < 1:
-            raise InvalidArgumentError(
-                f"learning_rate={self.learning_rate!r} has to be above 0 and finite, "
-                f"momentum={self.momentum!r} in [0, 1)."
-            )
+        check_above_zero("learning_rate", self.learning_rate)
+        if self.seconds is not None:
+            check_above_zero("seconds", self.seconds)
+        for name, limit in (("momentum", 1.0), ("weight_decay", float("inf"))):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not 0 <= value < limit:
+                raise InvalidArgumentError(f"{name}={value!r} has to be in [0, {limit}).")
+        check_seed(self.seed)
 
     def as_dict(self) -> dict[str, Any]:
         """All settings as JSON values."""
         return dataclasses.asdict(self)
 
 
-def make_recipe(settings: Mapping[str, Any]) -> Recipe:
-    """The default recipe, but for ``settings``, as JSON holds them.
-
-    Raises:
-        InvalidArgumentError: an unknown or impossible setting.
-    """
-    known = {field.name for field in dataclasses.fields(Recipe)}
-    reject_unknown_kwargs(Recipe, {name: settings[name] for name in settings if name not in known})
-    return Recipe(**settings)
-
-
-@dataclass(frozen=True)
-class Child:
-    """An architecture to train.
-
-    Attributes:
-        key: its canonical key, from which its random numbers come.
-        tokens: [length].
-        architecture: its string, for the record.
-    """
-
-    key: str
-    tokens: np.ndarray
-    architecture: str
-
-    def failed(self, status: str, seconds: float = 0.0, parameters: int = 0) -> Record:
-        """The record of a child that scores 0."""
-        return {
-            "status": status, "validation": 0.0, "test": 0.0, "curve": [], "epoch": 0,
-            "seconds": seconds, "parameters": parameters, "architecture": self.architecture,
-        }  # fmt: skip
+def failed(child: Child, status: str, seconds: float = 0.0, parameters: int = 0) -> Record:
+    """The record of a child that scores 0."""
+    return {
+        "status": status, "validation": 0.0, "test": 0.0, "curve": [], "epoch": 0,
+        "seconds": seconds, "parameters": parameters, "architecture": child.architecture,
+    }  # fmt: skip
 
 
 def train(child: Child, task: Mapping[str, Any]) -> Record:
@@ -104,27 +85,45 @@ def train(child: Child, task: Mapping[str, Any]) -> Record:
     Args:
         child: the architecture.
         task: ``space``, ``data``, ``recipe``, ``device`` and ``build_kwargs``.
+
+    Raises:
+        Exception: what ``space.build`` or its module raised, unless it is among the failures of
+            a child that ``TrainingEvaluator`` names.
     """
     import torch
 
     from metagym.rl.training import one_thread
 
-    digest = hashlib.sha256(f"{task['recipe'].seed}:{child.key}".encode()).digest()
-    seed = int.from_bytes(digest[:8], "big") >> 1
+    seed = child_seed(task["recipe"].seed, child.key)
     start = time.perf_counter()
     # Modules initialise themselves, and drop units, from torch's global generator.
     device = torch.device(task["device"])
     on_gpu = device.type == "cuda"
+    training: _Training | None = None
+    more: Record = {}
     with one_thread(), torch.random.fork_rng(devices=[device] if on_gpu else []):
         torch.manual_seed(seed)
         try:
-            return _Training(child, seed, start, **task).run()
-        except (MemoryError, RuntimeError) as error:
-            if not _out_of_memory(error):
+            training = _Training(child, seed, start, **task)
+            return training.run()
+        except _StopError as stop:
+            status = str(stop)
+        except (MemoryError, RuntimeError, ValueError) as error:
+            if out_of_memory(error):
+                status = "out of memory"
+            elif too_small(error):
+                status, more = "failed", {"message": str(error)}
+            else:
                 raise
-            if on_gpu:
-                torch.cuda.empty_cache()
-            return child.failed("out of memory", time.perf_counter() - start)
+    size = 0 if training is None else training.parameters
+    del training
+    if on_gpu and status == "out of memory":
+        torch.cuda.empty_cache()
+    return {**failed(child, status, time.perf_counter() - start, size), **more}
+
+
+class _StopError(Exception):
+    """A child is not trained to the end; the status of its record."""
 
 
 class _Training:
@@ -155,27 +154,25 @@ class _Training:
     def run(self) -> Record:
         recipe = self.recipe
         if recipe.parameters is not None and self.parameters > recipe.parameters:
-            return self._failed("too many parameters")
+            raise _StopError("too many parameters")
         self.module.to(self.device)
         train, validation, test = _tensors(self.data, self.device)
         optimizer, schedule = self._optimizer(len(train[0]))
         curve: list[float] = []
         best, best_test, best_epoch = -1.0, 0.0, 0
         for epoch in range(1, recipe.epochs + 1):
-            if status := self._epoch(*train, optimizer, schedule):
-                return self._failed(status)
+            self._epoch(*train, optimizer, schedule)
             accuracy = self._accuracy(*validation)
             if accuracy is None:
-                return self._failed("diverged")
+                raise _StopError("diverged")
             curve.append(accuracy)
             if epoch > recipe.epochs - recipe.last and accuracy > best:
                 best, best_epoch = accuracy, epoch
                 best_test = self._accuracy(*test) or 0.0
-        if self._late():
-            return self._failed("too slow")
+        seconds = time.perf_counter() - self.start
         return {
-            **self._failed("trained"), "validation": best, "test": best_test,
-            "curve": curve, "epoch": best_epoch,
+            **failed(self.child, "trained", seconds, self.parameters), "validation": best,
+            "test": best_test, "curve": curve, "epoch": best_epoch,
         }  # fmt: skip
 
     def _optimizer(
@@ -199,26 +196,23 @@ class _Training:
         labels: torch.Tensor,
         optimizer: torch.optim.Optimizer | None,
         schedule: torch.optim.lr_scheduler.LRScheduler | None,
-    ) -> str:
-        """One epoch; returns what went wrong, or ""."""
+    ) -> None:
         import torch
 
         if optimizer is None or schedule is None:
-            return ""
+            return
         self.module.train()
         size = min(self.recipe.batch_size, len(images))
         order = torch.randperm(len(images), generator=self.order).to(self.device)
         for batch in order[: len(images) // size * size].split(size):
             loss = torch.nn.functional.cross_entropy(self.module(images[batch]), labels[batch])
             if not torch.isfinite(loss):
-                return "diverged"
+                raise _StopError("diverged")
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
-            if self._late():
-                return "too slow"
-        return ""
+            self._check_time()
 
     def _accuracy(self, images: torch.Tensor, labels: torch.Tensor) -> float | None:
         """The share of right answers, or None where the answers are not finite."""
@@ -232,14 +226,13 @@ class _Training:
                 if not torch.isfinite(answers).all():
                     return None
                 right += int((answers.argmax(dim=1) == wanted).sum())
+                self._check_time()
         return right / len(labels)
 
-    def _late(self) -> bool:
+    def _check_time(self) -> None:
         limit = self.recipe.seconds
-        return limit is not None and time.perf_counter() - self.start > limit
-
-    def _failed(self, status: str) -> Record:
-        return self.child.failed(status, time.perf_counter() - self.start, self.parameters)
+        if limit is not None and time.perf_counter() - self.start > limit:
+            raise _StopError("too slow")
 
 
 def _tensors(data: ImageData, device: torch.device) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -255,13 +248,3 @@ def _tensors(data: ImageData, device: torch.device) -> list[tuple[torch.Tensor, 
         )
         for images, labels in zip(data[::2], data[1::2], strict=True)
     ]
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    """torch has a class for a GPU without memory, and only a message for a CPU without."""
-    import torch
-
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
-        sign in str(error)
-        for sign in ("not enough memory", "can't allocate memory", "out of memory")
-    )

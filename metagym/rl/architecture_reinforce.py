@@ -189,7 +189,7 @@ def note(
         {**numbers, "search/best_reward": best.reward, "search/best_test": best.test,
          "search/architectures": best.count}, steps_done,
     )  # fmt: skip
-    log.scalar("search/best_reward_by_cost", best.reward, round(best.cost))  # x: seconds
+    log.by_cost("search/best_reward_by_cost", best.reward, best.cost)
 
 
 def space_of(env: VectorEnv, env_id: str) -> SearchSpace:

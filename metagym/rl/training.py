@@ -6,7 +6,7 @@ import contextlib
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from metagym.optim.gains import GainRule
 from metagym.wrappers import GainActions, SymlogObservations
 
 VIEWS = ("auto", "problem", "coordinate", "raw")
+SAVE_SECONDS = 60.0  # between two saves of a run
 
 
 def make_training_env(
@@ -119,6 +120,33 @@ class Budget:
         if self.seconds:
             shares.append(self.elapsed / self.seconds)
         return min(1.0, max(shares))
+
+
+class Saver:
+    """Saves a run while it goes on, so that one that is killed has lost a minute.
+
+    The first time is at once: what cannot be stored is refused before anything has been trained.
+
+    Args:
+        save: writes the checkpoint of the last whole iteration.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be stored.
+    """
+
+    def __init__(self, save: Callable[[], object]) -> None:
+        self._save = save
+        self.now()
+
+    def now(self) -> None:
+        """Save."""
+        self._save()
+        self._last = time.monotonic()
+
+    def now_and_then(self) -> None:
+        """Save if the last time is a minute ago."""
+        if time.monotonic() - self._last >= SAVE_SECONDS:
+            self.now()
 
 
 def training_record(env: VectorEnv, steps: int, seconds: float, seed: int) -> dict[str, Any]:

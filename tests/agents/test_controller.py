@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from metagym.agents import controller
-from metagym.architectures.chain import scheduled_depth
+from metagym.architectures.chain import Chain, scheduled_depth
 from metagym.checkpoint import load_checkpoint
 from metagym.errors import CheckpointError, InvalidArgumentError
 from metagym.evaluation import evaluate
@@ -152,3 +152,10 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         evaluate(controller.load(out), CHAIN, episodes=2)
     with pytest.raises(CheckpointError):
         train(tmp_path / "nothing", 96, resume=True)
+
+
+def test_a_schedule_needs_chains_that_can_grow() -> None:
+    with pytest.raises(InvalidArgumentError, match=r"all have 3 layers.*shortest < depth"):
+        controller.check_schedule(replace(FAST, schedule=True), Chain(3), "ChainSearch-v0")
+    controller.check_schedule(replace(FAST, schedule=True), Chain(3, shortest=2), "ChainSearch-v0")
+    controller.check_schedule(FAST, Chain(3), "ChainSearch-v0")

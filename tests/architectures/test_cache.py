@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import pickle
 import sqlite3
@@ -34,6 +35,11 @@ def test_the_first_record_stays_and_is_returned(cache):
     assert cache.get("a", "x") == {"n": 1} and len(cache) == 1
 
 
+def test_readers_and_writers_do_not_wait_for_each_other(cache):
+    with contextlib.closing(sqlite3.connect(cache.path)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
 def _fill(path, name, count, barrier, results):
     barrier.wait()
     cache = ResultCache(path)  # both make the file at the same moment
@@ -64,11 +70,15 @@ def test_damaged_and_foreign_files(tmp_path):
     with pytest.raises(DataError, match=r"file cannot be used .*another path"):
         ResultCache(path)
     assert path.read_bytes().startswith(b"anything")
-    other = tmp_path / "other.sqlite"
-    with sqlite3.connect(other) as connection:
-        connection.execute("CREATE TABLE results (a)")
-    with pytest.raises(DataError, match="another program"):
-        ResultCache(other)
+    for journal in ("DELETE", "WAL"):
+        other = tmp_path / f"{journal}.sqlite"
+        with contextlib.closing(sqlite3.connect(other)) as connection:
+            connection.execute(f"PRAGMA journal_mode = {journal}")
+            connection.execute("CREATE TABLE results (a)")
+        content = other.read_bytes()
+        with pytest.raises(DataError, match="another program"):
+            ResultCache(other)
+        assert other.read_bytes() == content
     with pytest.raises(DataError, match="cannot be"):
         ResultCache(tmp_path)
     with pytest.raises(DataError, match="cannot be made"):

@@ -104,6 +104,35 @@ def test_the_published_schedule():
 
 
 @pytest.mark.parametrize(
+    "kwargs",
+    [
+        {"depth": 3, "shortest": 1, "skips": False},
+        {"depth": 2, "types": ALL["types"]},
+        {"depth": 2, "shortest": 1, "types": ("batch_norm", "conv")},
+        {"depth": 2},
+    ],
+    ids=str,
+)
+def test_all_strings_are_sampled_equally_often(kwargs):
+    space = Chain(**{"heights": (1, 3), "widths": (5,), "filters": (2, 4), **kwargs})
+    rows = every_string(space)
+    count = 200 * len(rows)
+    found, times = np.unique(space.sample(np.random.default_rng(0), count), axis=0, return_counts=1)
+    np.testing.assert_array_equal(found, np.unique(rows, axis=0))
+    # A sum of squares as chance has it: mean n - 1, variance 2 (n - 1).
+    excess = ((times - 200) ** 2 / 200).sum() - (len(rows) - 1)
+    assert abs(excess) < 5 * np.sqrt(2 * len(rows))
+
+
+def test_samples_of_deep_chains_do_not_overflow():
+    """2^1225 skips and more: the share of the shortest chains is no number of a float."""
+    space = Chain(50, shortest=1, types=ALL["types"])
+    tokens = space.sample(np.random.default_rng(0), 3)
+    assert space.valid(tokens).all()
+    assert [len(space.layers(row)) for row in tokens] == [50] * 3
+
+
+@pytest.mark.parametrize(
     ("kwargs", "message"),
     [
         ({"depth": 0}, "depth=0"),
@@ -114,6 +143,7 @@ def test_the_published_schedule():
         ({"strides": (0,)}, "strides=0"),
         ({"types": ("conv", "pol")}, "Did you mean 'pool'"),
         ({"types": ("pool",)}, "hold 'conv'"),
+        ({"skips": "no"}, "skips='no' has to be True or False"),
     ],
     ids=str,
 )
@@ -170,12 +200,42 @@ def test_partial_chains_show_what_is_open():
         ("batch_norm <- image; batch_norm <- 1", "Layer 1.*earlier layers"),
         ("batch_norm <- image; batch_norm <- 0; batch_norm <- 1,0", "rising order"),
         ("batch_norm <- image; batch_norm <- 0,0", "rising order"),
+        ("conv \u0663x3x24 s1x1 <- image", "not written like"),  # an Arabic 3
+        (None, "not from None"),
+        (7, "not from 7"),
         ("; ".join(["batch_norm <- image"] * 4), "4 layers; those of this space have 1 to 3"),
     ],
 )
 def test_malformed_chains_are_refused(text, message):
     with pytest.raises(InvalidArgumentError, match=message):
         Chain(3, shortest=1, **ALL).from_string(text)
+
+
+def test_tokens_that_are_no_part_of_a_chain_are_refused():
+    space = Chain(3, shortest=1, **ALL)
+    tokens = space.from_string(EXAMPLE.rpartition("; ")[0])
+    for count in range(space.length + 1):
+        part = np.where(np.arange(space.length) < count, tokens, PAD)
+        space.to_string(part)
+        for place, wrong in ((count - 1, 99), (count - 1, -2), (count - 2, PAD)):
+            if place >= 0:
+                bad = part.copy()
+                bad[place] = wrong
+                for read in (space.to_string, space.graph, space.layers):
+                    with pytest.raises(InvalidArgumentError, match=f"at place {place}"):
+                        read(bad)
+    for token in range(len(space.vocabulary)):  # what the masks say, this says
+        part = np.where(np.arange(space.length) < 6, tokens, PAD)
+        allowed = space.mask(part[None])[0, token]
+        part[6] = token
+        if allowed:
+            space.to_string(part)
+            continue
+        with pytest.raises(InvalidArgumentError, match=f"Token {token} at place 6 is not allowed"):
+            space.to_string(part)
+    for malformed in (tokens[1:], tokens.astype(float), tokens[None], "conv"):
+        with pytest.raises(InvalidArgumentError, match=r"whole numbers \[21\]"):
+            space.to_string(malformed)
 
 
 def test_inputs_have_no_place_where_there_are_no_skips():
@@ -292,6 +352,54 @@ def _move_weights(first, second, layers, order):
     ends = [[c for i in f(unread(layers)) for c in channels(i, f)] for f in (sorted, by_place)]
     second.head.weight.copy_(first.head.weight[:, [ends[0].index(c) for c in ends[1]]])
     second.head.bias.copy_(first.head.bias)
+
+
+# -- neighbours ------------------------------------------------------------------------------------
+
+
+def test_a_type_or_the_last_layer_may_change():
+    space = Chain(3, shortest=1, heights=(1, 3), widths=(3, 5), filters=(4, 8), types=ALL["types"])
+    tokens = space.from_string("pool 3x5 <- image; batch_norm <- image")
+    near = [space.to_string(row) for row in space.neighbours(tokens)]
+    assert near == [
+        "pool 1x5 <- image; batch_norm <- image",  # one token
+        "pool 3x3 <- image; batch_norm <- image",
+        "pool 3x5 <- image; batch_norm <- 0",
+        "conv 3x5x4 <- image; batch_norm <- image",  # the first type
+        "conv 3x5x8 <- image; batch_norm <- image",
+        "batch_norm <- image; batch_norm <- image",
+        "pool 3x5 <- image; conv 1x3x4 <- image",  # the second
+        "pool 3x5 <- image; conv 3x5x8 <- image",
+        "pool 3x5 <- image; pool 1x3 <- image",
+        "pool 3x5 <- image; pool 3x5 <- image",
+        *(
+            f"pool 3x5 <- image; batch_norm <- image; {layer} <- 1"
+            for layer in ("conv 1x3x4", "conv 3x5x8", "pool 1x3", "pool 3x5", "batch_norm")
+        ),
+        "pool 3x5 <- image",
+    ]
+
+
+@pytest.mark.parametrize("skips", [False, True])
+def test_climbing_neighbours_changes_types_and_depths(skips):
+    """From the smallest chain to the largest; only wide filters of convolutions are worth much."""
+    space = Chain(4, shortest=1, skips=skips, types=("conv", "pool"), filters=(4, 8, 16))
+
+    def worth(row):
+        return sum(layer.width + layer.filters for layer in space.layers(row))
+
+    row = space.from_string("pool 1x1" + " <- image" * skips)
+    while worth(best := max(space.neighbours(row), key=worth)) > worth(row):
+        row = best
+    assert worth(row) == 4 * (7 + 16)
+
+
+def test_chains_of_one_type_and_depth_have_one_token_neighbours():
+    space = Chain(3, filters=(4, 8))
+    tokens = space.sample(np.random.default_rng(0), 1)[0]
+    near = space.neighbours(tokens)
+    assert ((near != tokens).sum(axis=1) == 1).all()
+    assert len(near) == 3 * (3 + 3 + 1) + 3
 
 
 # -- networks --------------------------------------------------------------------------------------

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from metagym.architectures import make_space
 from metagym.architectures.counting import Cost, count
+from metagym.architectures.recurrent_modules import baseline
 
 
 @pytest.mark.parametrize(
@@ -40,6 +43,38 @@ def test_a_layer_counts_at_every_call_and_its_parameters_once():
             return self.layer(torch.relu(self.layer(x)))
 
     assert count(nn.Sequential(Twice(), nn.Linear(4, 2)), (4,)) == Cost(20 + 10, 32 + 8)
+
+
+def test_products_without_a_layer_count():
+    class Functions(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(3, 4))
+            self.kernel = nn.Parameter(torch.ones(2, 1, 3))
+            self.layer = nn.Linear(3, 3)
+
+        def forward(self, x):  # [1, 5, 4]
+            x = self.layer(nn.functional.linear(x, self.weight)) @ self.weight
+            return nn.functional.conv1d(x.flatten(1)[:, None], self.kernel)
+
+    flops = 5 * 3 * 4 + 5 * 3 * 3 + 5 * 4 * 3 + 18 * 2 * 3
+    assert count(Functions(), (5, 4)) == Cost(12 + 6 + 12, flops)
+
+
+def test_recurrent_cells_count_as_torchs_do():
+    """Per symbol W x and U h of each leaf of a tree, of which torch's LSTM would have four."""
+    symbols, inputs, width = 7, 5, 6
+    shape = (symbols, inputs)
+    torchs = count(baseline("lstm")(inputs, width), shape).flops
+    assert torchs == symbols * 4 * width * (inputs + width)
+    tree = make_space("recurrent")
+    (tokens,) = tree.sample(np.random.default_rng(0), 1)
+    cell = tree.build(tokens, inputs, width)
+    assert count(cell, shape).flops * 4 == torchs * cell.leaves
+    enas = make_space("enas_recurrent")
+    (tokens,) = enas.sample(np.random.default_rng(0), 1)
+    found = count(enas.build(tokens, inputs, width), shape).flops
+    assert found == symbols * 2 * width * (inputs + width * len(enas.decode(tokens)))
 
 
 def test_frozen_parameters_do_not_count():

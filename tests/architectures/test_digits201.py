@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import io
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +111,13 @@ def test_one_training_with_a_seed(table, path):
     assert len(np.unique(result.test)) == len(np.unique(result.cost)) == 1
 
 
+@pytest.mark.parametrize("seeds", [[1], [0, 1, 2], 0, [0.5, 1.0], ["a", "b"], [[0, 1]]])
+def test_seeds_that_cannot_be(path, seeds):
+    tokens = SPACE.sample(np.random.default_rng(1), 2)
+    with pytest.raises(InvalidArgumentError, match=r"seeds are whole numbers \[2\]"):
+        Digits201(path=path).evaluate(tokens, np.array(seeds))
+
+
 def test_everything_by_name(table, path):
     tokens = SPACE.sample(np.random.default_rng(1), 20)
     arrays = Digits201(path=path).arrays(tokens)
@@ -180,7 +189,19 @@ def test_damaged_and_foreign_files_are_data_errors(table, tmp_path):
     altered = dict(np.load(whole))
     altered["right"][0, 0, 0, 0] += 1
     np.savez(tmp_path / "altered.npz", **altered)
+    encrypted, central = bytearray(content), content.rindex(b"PK\x01\x02")
+    encrypted[central + 8] |= 1
+    huge = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        huge, {"descr": "<f8", "fortran_order": False, "shape": (2**45,)}
+    )
+    headers = []
+    for header in (huge.getvalue(), huge.getvalue().replace(b"}", b"(")):
+        with zipfile.ZipFile(tmp_path / "header.npz", "w") as file:
+            file.writestr("right.npy", header)
+        headers.append((tmp_path / "header.npz").read_bytes())
     bad = [
+        bytes(encrypted), *headers,
         b"", b"no archive", content[: len(content) // 2], foreign.read_bytes(),
         pickled.read_bytes(), (tmp_path / "altered.npz").read_bytes(),
     ]  # fmt: skip

@@ -329,6 +329,20 @@ def test_failures_are_records_and_score_0(cell, changes, status, text, tmp_path)
     assert again.fit("cell", pytest.fail) == record
 
 
+@pytest.mark.parametrize(
+    "message",
+    ["DefaultCPUAllocator: not enough memory", "DefaultCPUAllocator: can't allocate memory",
+     "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"],
+)  # fmt: skip
+def test_memory_runs_out_in_many_words(message, text):
+    class Full(Constant):
+        def forward(self, x, state=None):
+            raise RuntimeError(message)
+
+    record = LanguageModelEvaluator(SPACE, text, TINY).fit("full", Full)
+    assert record.status == "out of memory"
+
+
 def test_a_failed_architecture_scores_0(text):
     settings = dataclasses.replace(TINY, max_parameters=10)
     evaluator = LanguageModelEvaluator(SPACE, text, settings)
@@ -397,6 +411,22 @@ def test_the_fingerprint_changes_with_what_changes_results(text):
 def test_settings_that_cannot_work(changes):
     with pytest.raises(InvalidArgumentError, match=next(iter(changes))):
         dataclasses.replace(TINY, **changes)
+
+
+def test_arguments_that_cannot_work(text):
+    for space in (3, "recurrents"):
+        with pytest.raises(InvalidArgumentError, match=f"space={space!r} is not one of"):
+            LanguageModelEvaluator(space, text, TINY)
+    with pytest.raises(InvalidArgumentError, match=r"'chain' is not one of recurrent .*'train'"):
+        make_evaluator("language", "chain")
+    for change in ({"device": "foo"}, {"device": "cuda:99"}, {"tied": "no"}, {"bias": 1}):
+        with pytest.raises(InvalidArgumentError, match=next(iter(change))):
+            LanguageModelEvaluator(SPACE, text, dataclasses.asdict(TINY) | change)
+    with pytest.raises(InvalidArgumentError, match="seed='a'"):
+        LanguageModelEvaluator(SPACE, text, TINY, seed="a")
+    with pytest.raises(InvalidArgumentError, match="settings=3"):
+        LanguageModelEvaluator(SPACE, text, 3)
+    assert LanguageModelEvaluator("enas_recurrent", text, TINY).space.name == "enas_recurrent"
 
 
 def test_a_constant_that_cannot_work(text):

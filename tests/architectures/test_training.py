@@ -9,7 +9,9 @@ import time
 import numpy as np
 import pytest
 
+from metagym.architectures import make_evaluator
 from metagym.architectures.cache import ResultCache
+from metagym.architectures.children import check_device, out_of_memory, too_small
 from metagym.architectures.image_data import ImageData, check_image_data, load_images
 from metagym.architectures.space import PAD, SearchSpace
 from metagym.architectures.training import TrainingEvaluator
@@ -23,7 +25,10 @@ class Layers(SearchSpace):
     """Two tokens, what a child does; the order of the two makes no difference to its key."""
 
     name = "layers"
-    vocabulary = ("linear", "nothing", "diverges", "memory", "bug", "dies", "interrupt", "sleeps")
+    vocabulary = (
+        "linear", "nothing", "diverges", "memory", "bug", "dies", "interrupt", "sleeps",
+        "normalises", "judges slowly", "stumbles",
+    )  # fmt: skip
     length = 2
 
     def mask(self, tokens):
@@ -57,6 +62,10 @@ class Layers(SearchSpace):
                     raise KeyboardInterrupt
                 if self.kind == "sleeps":
                     time.sleep(0.05)
+                if self.kind == "judges slowly" and not self.training:
+                    time.sleep(0.2)
+                if self.kind == "stumbles":
+                    raise ValueError("a bug of the module")
                 if self.kind == "memory":
                     torch.empty(2**60)
                 return x
@@ -64,7 +73,11 @@ class Layers(SearchSpace):
         kinds = [self.vocabulary[token] for token in tokens]
         if "bug" in kinds:
             raise RuntimeError("a bug of the space")
-        layers = [nn.Linear(width, width) if kind == "linear" else Layer(kind) for kind in kinds]
+        own = {
+            "linear": lambda: nn.Linear(width, width),
+            "normalises": lambda: nn.BatchNorm1d(width),
+        }
+        layers = [own[kind]() if kind in own else Layer(kind) for kind in kinds]
         size = int(np.prod(input_shape))
         if width == 0:  # a child without a parameter
             return nn.Sequential(nn.Flatten(), nn.AdaptiveAvgPool1d(outputs))
@@ -152,10 +165,48 @@ def test_limits(small):
     assert hasty.evaluate(tokens("sleeps-nothing")).reward == 0
 
 
+def test_a_child_for_which_the_batches_are_too_small_has_failed(small):
+    """torch refuses to normalise a batch of one."""
+    recipe = Recipe(epochs=1, last=1, batch_size=1, learning_rate=0.002)
+    evaluator = TrainingEvaluator(SPACE, small, recipe=recipe)
+    records = evaluator.records(tokens("normalises-linear", "nothing-linear"))
+    assert [record["status"] for record in records] == ["failed", "trained"]
+    assert "more than 1 value per channel" in records[0]["message"]
+    assert records[0]["parameters"] == 65 * 16 + 2 * 16 + 17 * 16 + 17 * 10
+    assert evaluator.evaluate(tokens("normalises-linear")).reward == 0
+
+
+def test_what_torch_says_of_small_inputs():
+    import torch
+    from torch import nn
+
+    for layer, size in (
+        (nn.BatchNorm2d(1), 1), (nn.InstanceNorm2d(1), 1), (nn.Conv2d(1, 1, 5), 3),
+        (nn.MaxPool2d(5), 3), (nn.AvgPool2d(5), 3), (nn.ReflectionPad2d(4), 3),
+    ):  # fmt: skip
+        with pytest.raises((RuntimeError, ValueError)) as caught:
+            layer(torch.zeros(1, 1, size, size))
+        assert too_small(caught.value) and not out_of_memory(caught.value), layer
+    with pytest.raises(RuntimeError) as caught:
+        nn.Linear(3, 3)(torch.zeros(1, 2))
+    assert not too_small(caught.value)
+
+
+def test_the_limit_of_seconds_holds_while_a_child_is_judged(small):
+    """Ten parts of validation images, 0.2 s each."""
+    images, labels = (np.concatenate([a] * 103)[:5120] for a in small[2:4])
+    many = small._replace(validation_images=images, validation_labels=labels)
+    evaluator = TrainingEvaluator(SPACE, many, recipe=Recipe(epochs=1, last=1, seconds=0.5))
+    (record,) = evaluator.records(tokens("judges slowly-linear"))
+    assert record["status"] == "too slow" and record["seconds"] < 2
+
+
 def test_a_bug_and_an_interrupt_are_not_hidden(small):
     evaluator = TrainingEvaluator(SPACE, small, recipe=QUICK)
     with pytest.raises(RuntimeError, match="a bug of the space"):
         evaluator.evaluate(tokens("bug-linear"))
+    with pytest.raises(ValueError, match="a bug of the module"):
+        evaluator.evaluate(tokens("stumbles-linear"))
     with pytest.raises(KeyboardInterrupt):
         evaluator.evaluate(tokens("linear-linear", "interrupt-linear"))
     # What was trained before the interrupt is kept.
@@ -267,19 +318,44 @@ def test_data_by_name_and_by_parts(small):
     [
         {"epochs": 0}, {"batch_size": 0}, {"last": 0}, {"seconds": 0}, {"parameters": 0},
         {"learning_rate": 0}, {"learning_rate": float("nan")}, {"momentum": 1.0},
+        {"learning_rate": "a"}, {"seconds": "a"}, {"momentum": "a"}, {"weight_decay": -1},
+        {"weight_decay": "a"}, {"weight_decay": float("nan")}, {"seed": 0.5}, {"seed": "a"},
     ],
 )  # fmt: skip
 def test_recipes_that_cannot_be(kwargs):
-    with pytest.raises(InvalidArgumentError):
+    with pytest.raises(InvalidArgumentError, match=next(iter(kwargs))):
         Recipe(**kwargs)
 
 
 def test_arguments_that_cannot_be(small):
-    for kwargs in ({"power": 0}, {"workers": -1}, {"workers": 1.5}, {"workers": True}):
+    for kwargs in (
+        {"power": 0}, {"power": "a"}, {"workers": -1}, {"workers": 1.5}, {"workers": True},
+        {"device": "foo"}, {"device": "cpu:a"}, {"device": "cuda:99"}, {"build_kwargs": 3},
+        {"build_kwargs": {"depth": 3}}, {"recipe": 3},
+    ):  # fmt: skip
         with pytest.raises(InvalidArgumentError, match=next(iter(kwargs))):
             TrainingEvaluator(SPACE, small, **kwargs)
+    with pytest.raises(InvalidArgumentError, match=r"read text, not images.*'language'"):
+        make_evaluator("train", "recurrent")
+    with pytest.raises(InvalidArgumentError, match="space=3 is not one of 'cell201'"):
+        TrainingEvaluator(3, small)
+    assert TrainingEvaluator("cell201", small).space.name == "cell201"
     with pytest.raises(InvalidArgumentError, match="Architectures of the space 'layers'"):
         TrainingEvaluator(SPACE, small).evaluate(np.zeros((1, 3), int))
+
+
+def test_a_device_may_be_on_another_machine(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert check_device("auto") == check_device("cpu") == "cpu"
+    assert check_device("cuda", anywhere=True) == "cuda"
+    for name in ("cuda", "cuda:0"):
+        with pytest.raises(InvalidArgumentError, match=f"device='{name}' is not there"):
+            check_device(name)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert [check_device(name) for name in ("auto", "cuda", "cuda:1")] == ["cuda", "cuda", "cuda:1"]
+    with pytest.raises(InvalidArgumentError, match="torch sees 2 GPUs"):
+        check_device("cuda:2")
 
 
 def test_importing_the_evaluator_loads_neither_torch_nor_sklearn():

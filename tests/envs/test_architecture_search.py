@@ -37,7 +37,7 @@ class Toy(Evaluator):
     def evaluate(self, tokens, seeds=None):
         self.calls += len(tokens)
         share = (self.space.check(tokens) == self.wanted).mean(axis=1)
-        luck = 0.0 if seeds is None else self.luck * (np.asarray(seeds) % 3)
+        luck = 0.0 if seeds is None else self.luck * (np.asarray(seeds) % 7)
         test = share if self.test_name else np.full(len(share), np.nan)
         return Evaluation(share + luck, test, np.full(len(share), 10.0))
 
@@ -169,7 +169,7 @@ def test_the_seed_of_the_task_is_the_luck_of_the_training():
     env.reset(seed=0, options={"task": {"seed": np.array([0, 1, 5])}})
     for _ in range(6):
         _, reward, *_, info = env.step(np.full(3, CONV_3X3))
-    np.testing.assert_allclose(reward, [1.0, 1.1, 1.2])
+    np.testing.assert_allclose(reward, [1.0, 1.1, 1.5])
     np.testing.assert_allclose(info["score"], 1.0)
 
 
@@ -191,6 +191,43 @@ def test_pictures_and_words_of_every_stage():
             assert isinstance(env.render(), kind)
             _, _, over, _, info = env.step(env.action_space.sample(info["action_mask"]))
         assert isinstance(env.render(), kind)
+
+
+def test_a_space_may_have_arguments():
+    env = NeuralArchitectureSearchVectorEnv(
+        2, evaluator="train", space="chain", space_kwargs={"depth": 3, "shortest": 2}
+    )
+    assert env.space.depth == 3 and env.space.shortest == 2
+    env.close()
+    for kwargs, message in (
+        ({"space_kwargs": {"depth": 3}}, "needs the name of a space"),
+        ({"space_kwargs": [1]}, "space_kwargs=\\[1\\] has to be a dict"),
+        ({"evaluator_kwargs": "x"}, "evaluator_kwargs='x' has to be a dict"),
+        ({"reward": "accuracy"}, "reward='accuracy'"),
+    ):
+        with pytest.raises(InvalidArgumentError, match=message):
+            NeuralArchitectureSearchVectorEnv(1, **kwargs)
+
+
+def test_rarity_is_a_reward_of_an_architecture_too():
+    toy = Toy()
+    toy.tabular = True
+    env = batch(2, toy=toy, reward="rarity")
+    env.reset(seed=0)
+    for tokens in np.array([[3, 3, 3, 0, 0, 0], [3] * 6]).T:
+        _, reward, *_, info = env.step(tokens)
+    share = (np.random.default_rng(0).integers(5, size=(200_000, 6)) == CONV_3X3).mean(axis=1)
+    assert reward[0] == pytest.approx(-np.log10((share >= 0.5).mean()), abs=0.03)
+    assert reward[1] > 3.5 and info["validation"].tolist() == [0.5, 1.0]
+
+
+def test_closing_ends_the_workers():
+    toy = Toy()
+    closed = []
+    toy.close = lambda: closed.append(True)
+    for make in BATCHED:
+        batch(1, make, toy=toy).close()
+    assert closed == [True, True]
 
 
 # -- a search a trial ------------------------------------------------------------------------------
@@ -229,7 +266,7 @@ def test_the_boundary_shows_what_was_written_and_its_worth():
     assert view.done[0] == 1.0
     tokens = view.final[0, :30].reshape(6, 5)
     np.testing.assert_array_equal(tokens.argmax(axis=1), [3, 0, 0, 0, 0, 4])
-    np.testing.assert_allclose(view.final[0, 30:], [1 / 6, 1.0])
+    np.testing.assert_allclose(view.final[0, 30:], [1 / 6, 0.5])
     np.testing.assert_allclose(view.state[0], [*np.zeros(30), 1 / 6, 0.5], atol=1e-6)
 
 
@@ -272,11 +309,44 @@ def test_seconds_end_a_search():
 
 
 def test_duplicates_may_be_free():
-    env = search(n=50, budget_seconds=25.0, free_duplicates=True)
+    """They cost nothing, are none of the n, and show what the first of their kind showed."""
+    toy = Toy(luck=0.01)
+    toy.evaluate = lambda t, s, e=toy.evaluate: e(t, s + toy.calls)  # luck that changes
+    env = search(n=50, budget_seconds=25.0, free_duplicates=True, toy=toy)
+    shown = []
     for row in ([3, 1, 1, 1, 1, 1], [3, 1, 1, 1, 1, 1], [4] * 6, [3, 1, 1, 1, 1, 1]):
         *_, terminated, _, info = write(env, row)
+        shown.append(info["validation"][0])
+    assert shown[0] == shown[1] == shown[3] != shown[2]
     assert not terminated[0] and info["cost"][0] == 20.0
     assert write(env, [0] * 6)[2][0]
+    env = search(n=2, free_duplicates=True)
+    for row, wanted in (([3] * 6, False), ([3] * 6, False), ([1] * 6, True)):
+        assert write(env, row)[2][0] == wanted
+    env = search(n=2, free_duplicates=True)
+    assert [write(env, [3] * 6)[2][0] for _ in range(4)] == [False] * 3 + [True]  # 2 · n in all
+
+
+def test_splits_share_neither_luck_nor_meanings():
+    table = make_evaluator("digits201").table
+    orders, lucks = {}, {}
+    for split in ("train", "validation", "test"):
+        env = search(rows=500, n=1, shuffle=True, split=split)
+        task = env.reset(seed=0)[1]["task"]
+        orders[split] = set(map(tuple, task["operations"]))
+        lucks[split] = set(task["seed"] % table.right.shape[1])
+        alone = batch(50, split=split).reset(seed=0)[1]["task"]["seed"]
+        assert set(alone % table.right.shape[1]) == lucks[split]
+    assert sum(map(len, orders.values())) == len(set.union(*orders.values())) == 120
+    assert sum(map(len, lucks.values())) == len(set.union(*lucks.values())) == 3
+
+
+def test_masked_tokens_are_told_in_a_search():
+    env = search(n=2, space=CHAIN)
+    masked = int(np.flatnonzero(~env.action_masks()[0])[0])
+    *_, terminated, _, info = env.step(np.array([masked]))
+    assert info["invalid_action"][0] and info["validation"][0] == 0.0 and not terminated[0]
+    assert not env.step(legal(env, np.random.default_rng(0)))[4]["invalid_action"][0]
 
 
 def test_shuffled_tokens_mean_what_the_task_says():

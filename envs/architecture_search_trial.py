@@ -30,6 +30,7 @@ from metagym.errors import (
 
 REWARDS = ("improvement", "rarity", "validation")
 SCORES = ("raw", "rank")
+SHUFFLES = ("none", "tokens", "places")
 REWARD_BOUND = 10.0  # rewards and validation scores are shown to agents up to this
 
 
@@ -82,11 +83,12 @@ class ArchitectureSearchTrialVectorEnv(InnerEpisodesEnv):
     ## Task Distribution
 
     A task is the `seed` with which all of a trial's architectures are trained, so that one that is
-    written twice scores the same, and `operations` [V]: what each token means. With `shuffle=True`
-    every trial has a random order of them: what a token is worth has to be found out. Without, they
-    are 0, 1, … V-1, there is one table in all trials, and an agent may learn it by heart. Splits
-    share neither orders nor seeds (see `metagym.architectures.trials`).
-    `reset(options={"task": task})` sets both.
+    written twice scores the same, and `operations` [length, V]: what each token means at each
+    place. With `shuffle="places"` every trial has a random order of its own at every place, so that
+    what a token is worth has to be found out for each; with `"tokens"` there is one order for all
+    places. With `"none"` tokens are what they are: there is one table in all trials, and an agent
+    may learn it by heart. Splits share neither orders nor seeds (see
+    `metagym.architectures.trials`). `reset(options={"task": task})` sets both.
 
     ## Episode End
 
@@ -131,7 +133,7 @@ class ArchitectureSearchTrialVectorEnv(InnerEpisodesEnv):
     | `free_duplicates` | bool | `False` | an architecture that is isomorphic to one before it costs nothing, is none of the n, and scores what the first of its kind did |
     | `reward` | str | `"improvement"` | `"improvement"`, `"rarity"` or `"validation"` |
     | `scores` | str | `"raw"` | how agents are shown scores: `"raw"` or `"rank"` |
-    | `shuffle` | bool | `False` | tokens mean something else in every trial; for spaces where every token may come anywhere |
+    | `shuffle` | str | `"none"` | `"none"`, `"tokens"` or `"places"`: tokens mean something else in every trial; for spaces where every token may come anywhere |
     | `split` | str | `"train"` | `"train"`, `"validation"` or `"test"` |
     | `autoreset_mode` | AutoresetMode or str | `AutoresetMode.NEXT_STEP` | what follows the end of an episode (`gym.make_vec` only) |
     | `render_mode` | str or None | `None` | `"rgb_array"`: the architecture being written, and the best |
@@ -140,7 +142,7 @@ class ArchitectureSearchTrialVectorEnv(InnerEpisodesEnv):
 
     | id | arguments |
     |---|---|
-    | `ArchitectureSearchTrial-v0` | `shuffle=True` |
+    | `ArchitectureSearchTrial-v0` | `shuffle="places"` |
 
     ## References
 
@@ -174,7 +176,7 @@ class ArchitectureSearchTrialVectorEnv(InnerEpisodesEnv):
         free_duplicates: bool = False,
         reward: str = "improvement",
         scores: str = "raw",
-        shuffle: bool = False,
+        shuffle: str = "none",
         split: str = "train",
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
@@ -191,14 +193,14 @@ class ArchitectureSearchTrialVectorEnv(InnerEpisodesEnv):
         self.free_duplicates = check_bool("free_duplicates", free_duplicates)
         self.reward = check_choice("reward", reward, REWARDS)
         self.scores = check_choice("scores", scores, SCORES)
-        self.shuffle = check_bool("shuffle", shuffle)
+        self.shuffle = check_choice("shuffle", shuffle, SHUFFLES)
         self._rarity = Rarity(self.evaluator) if self.reward == "rarity" else None
         self._vocabulary = len(self.space.vocabulary)
         everywhere = self.space.mask(self.space.empty(1)).all()
-        if self.shuffle and not (everywhere and self._vocabulary >= SMALLEST):
+        if self.shuffle != "none" and not (everywhere and self._vocabulary >= SMALLEST):
             raise InvalidArgumentError(
-                f"shuffle=True needs a space of {SMALLEST} tokens or more, each of which may come "
-                f"anywhere; the space {self.space.name!r} is none. Use shuffle=False."
+                f"shuffle={shuffle!r} needs a space of {SMALLEST} tokens or more, each of which "
+                f"may come anywhere; the space {self.space.name!r} is none. Use shuffle='none'."
             )
         size = self.space.length * self._vocabulary
         high = np.append(np.ones(size), [REWARD_BOUND, 1.0])
@@ -234,16 +236,20 @@ class ArchitectureSearchTrialVectorEnv(InnerEpisodesEnv):
         return allowed | self._terminated[:, None]
 
     def _sample_tasks(self, rng: np.random.Generator, n: int) -> Task:
-        seeds = draw_seeds(rng, n, self.split)
-        if self.shuffle:
-            return {"seed": seeds, "operations": draw_orders(rng, n, self._vocabulary, self.split)}
-        return {"seed": seeds, "operations": np.tile(np.arange(self._vocabulary), (n, 1))}
+        task = {"seed": draw_seeds(rng, n, self.split)}
+        length, size = self.space.length, self._vocabulary
+        orders = np.arange(size)[None, None]
+        if self.shuffle != "none":
+            places = length if self.shuffle == "places" else 1
+            orders = draw_orders(rng, n * places, size, self.split).reshape(n, places, size)
+        task["operations"] = np.array(np.broadcast_to(orders, (n, length, size)))
+        return task
 
     def _check_task_values(self, task: Task) -> None:
-        if (np.sort(task["operations"], axis=1) != np.arange(self._vocabulary)).any():
+        if (np.sort(task["operations"], axis=2) != np.arange(self._vocabulary)).any():
             raise InvalidArgumentError(
                 f"options['task']['operations'] has to hold each of 0 … {self._vocabulary - 1} "
-                "once in every row."
+                "once at every place."
             )
 
     def _start(self, rows: Any) -> None:
@@ -264,8 +270,9 @@ class ArchitectureSearchTrialVectorEnv(InnerEpisodesEnv):
         running = ~self._terminated  # nothing is evaluated for rows that wait for a reset
         legal = self.space.mask(self._tokens)[self._every_row, actions] & running
         written = np.flatnonzero(legal)
-        meant = self._task["operations"][written, actions[written]]
-        self._tokens[written, self._written[written]] = meant
+        place = self._written[written]
+        meant = self._task["operations"][written, place, actions[written]]
+        self._tokens[written, place] = meant
         self._written += legal
         complete = legal & self.space.finished(self._tokens)
         rewards, validation = np.zeros(self.num_envs), np.zeros(self.num_envs)
@@ -344,8 +351,9 @@ class ArchitectureSearchTrialVectorEnv(InnerEpisodesEnv):
     def _states(self, rows: Any = ALL) -> np.ndarray:
         tokens = self._tokens[rows]
         # What is shown are the agent's own tokens, whatever they mean.
-        own = np.argsort(self._task["operations"][rows], axis=1)
-        shown = np.take_along_axis(own, np.where(tokens == PAD, 0, tokens), axis=1)
+        own = np.argsort(self._task["operations"][rows], axis=2)
+        written = np.where(tokens == PAD, 0, tokens)
+        shown = np.take_along_axis(own, written[..., None], axis=2)[..., 0]
         one_hot = (shown[..., None] == np.arange(self._vocabulary)) & (tokens != PAD)[..., None]
         left = 1.0 - self._evaluated[rows] / self.n
         if self.budget_seconds is not None:

@@ -2,11 +2,12 @@
 
     python experiments/rl2_search.py --folder DATA
 
-Two searchers are meta-trained. For one, tokens mean something else in every trial, so that all it
-can bring along is how to search. The other one has tokens that always mean the same and may learn
-the table by heart: it is the contrast. Both see ranks within their own trial, which have the same
-scale everywhere, and draw their tokens from their distribution. Tests have trainings, and orders of
-tokens, that meta-training has not seen.
+Three searchers are meta-trained. For one, tokens mean something else in every trial and at every
+place, so that all it can bring along is how to search. For the second one they mean something else
+in every trial, but the same at all places: it may know what goes well together on digits. For the
+third one they are what they are, and it may learn the table by heart. All see ranks within their
+own trial, which have the same scale everywhere, and draw their tokens from their distribution.
+Tests have trainings, and orders of tokens, that meta-training has not seen.
 
 Beside them: searchers that were not trained, with the same number of architectures on digits201,
 whatever they cost, and the same simulated seconds on NAS-Bench-201.
@@ -39,7 +40,7 @@ ID = "ArchitectureSearchTrial-v0"
 N = 128  # architectures of a trial
 ENOUGH = 256  # where seconds are the budget
 BUDGETS = (12_000, 20_000)  # simulated seconds on NAS-Bench-201
-SEARCHERS = {"RL²": True, "RL², the table by heart": False}
+SEARCHERS = {"RL²": "places", "RL², one order": "tokens", "RL², by heart": "none"}
 BESIDE = ("random search", "REA", "local search", "randomised values")
 
 
@@ -108,7 +109,7 @@ def beside(bench: Evaluator | None, config: Config) -> Iterator[tuple[str, list[
 def trained(with_bench: bool, config: Config) -> Iterator[tuple[str, list[str], str]]:
     """The rows of RL², trained here unless it is in ``config.out`` already."""
     for name, shuffle in SEARCHERS.items():
-        folder = config.out / ("shuffled" if shuffle else "by-heart")
+        folder = config.out / f"shuffle-{shuffle}"
         seen = {"n": config.n, "scores": "rank", "shuffle": shuffle}
         training = train(folder, {**seen, "reward": "rarity"}, config)
         places: list[tuple[str, dict[str, Any]]] = [("digits201", {})]

@@ -15,7 +15,7 @@ import numpy as np
 
 from metagym.architectures.graph import Graph, Node
 from metagym.architectures.space import PAD, SearchSpace
-from metagym.architectures.tokens import check_row
+from metagym.architectures.tokens import check_row, check_text
 from metagym.errors import InvalidArgumentError, nearest
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Cell201(SearchSpace):
         return np.asarray(_strings()[(np.asarray(tokens) + 1) @ _PARTIAL])
 
     def from_string(self, text: str) -> np.ndarray:
-        tokens, place = [], 0
+        text, tokens, place = check_text(text), [], 0
 
         def wrong(what: str) -> InvalidArgumentError:
             return InvalidArgumentError(

@@ -26,6 +26,7 @@ from metagym.architectures.chain_tokens import NOTHING, STOP, chances, tabulate
 from metagym.architectures.graph import Graph, Node
 from metagym.architectures.isomorphism import structural_order
 from metagym.architectures.space import PAD, SearchSpace
+from metagym.architectures.tokens import check_text
 from metagym.errors import InvalidArgumentError, check_bool, check_choice, check_positive
 
 if TYPE_CHECKING:
@@ -198,9 +199,7 @@ class Chain(SearchSpace):
         return text if complete or "?" in text else f"{text}; ?".removeprefix("; ")
 
     def from_string(self, text: str) -> np.ndarray:
-        if not isinstance(text, str):
-            raise InvalidArgumentError(f"A chain is read from a text, not from {text!r}.")
-        if "?" in text:
+        if "?" in check_text(text):
             raise InvalidArgumentError(f"The chain is not complete, it holds a '?': {text!r}.")
         parts = [part.strip() for part in text.split(";")]
         if not self.shortest <= len(parts) <= self.depth:

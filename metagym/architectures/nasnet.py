@@ -25,7 +25,7 @@ from metagym.architectures.nasnet_blocks import (
     loose_ends,
 )
 from metagym.architectures.space import PAD, SearchSpace
-from metagym.architectures.tokens import check_row
+from metagym.architectures.tokens import check_row, check_text
 from metagym.errors import InvalidArgumentError, check_choice, check_positive
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class NASNet(SearchSpace):
         return f"normal: {parts[0]} | reduction: {parts[1]}"
 
     def from_string(self, text: str) -> np.ndarray:
-        if OPEN in text:
+        if OPEN in check_text(text):
             raise InvalidArgumentError(f"The cells are not complete, there is a '?': {text!r}.")
         found = _CELLS.fullmatch(text.strip())
         if found is None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from metagym.architectures.space import PAD, SearchSpace
+from metagym.architectures.tokens import check_text
 from metagym.errors import InvalidArgumentError, nearest
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class RecurrentSpace(SearchSpace):
         return " ".join(written).replace(" ,", ",")
 
     def from_string(self, text: str) -> np.ndarray:
-        words = re.findall(r"[,/]|[^\s,/]+", text)
+        words = re.findall(r"[,/]|[^\s,/]+", check_text(text))
         tokens: list[int] = []
         for number, literal in enumerate(self._template):
             word = words[number] if number < len(words) else ""

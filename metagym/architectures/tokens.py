@@ -1,4 +1,4 @@
-"""What every notation asks of the tokens that it writes, be they complete or not."""
+"""What every notation asks of the tokens that it writes and of the text that it reads."""
 
 from __future__ import annotations
 
@@ -27,3 +27,14 @@ def check_row(space: SearchSpace, tokens: np.ndarray) -> list[int]:
             f"{len(space.vocabulary) - 1}, and {PAD} stands for one that has not been chosen."
         )
     return numbers
+
+
+def check_text(text: str) -> str:
+    """``text``, if it is one.
+
+    Raises:
+        InvalidArgumentError: it is something else.
+    """
+    if not isinstance(text, str):
+        raise InvalidArgumentError(f"An architecture is read from a text, not from {text!r}.")
+    return text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from metagym.architectures import PAD, make_space
+from metagym.architectures import PAD, SPACES, make_space
 from metagym.errors import InvalidArgumentError
 
 
@@ -22,3 +22,10 @@ def test_what_no_notation_can_write_is_refused(name):
     for wrong in (tokens[:-1], np.append(tokens, 0), tokens[None], tokens + 0.5):
         with pytest.raises(InvalidArgumentError, match=f"the space {name!r} is whole numbers"):
             space.to_string(wrong)
+
+
+@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize("wrong", [None, 3, np.zeros(6)])
+def test_what_is_no_text_is_no_architecture(name, wrong):
+    with pytest.raises(InvalidArgumentError, match="read from a text, not from"):
+        make_space(name).from_string(wrong)

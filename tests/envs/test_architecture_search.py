@@ -331,9 +331,9 @@ def test_splits_share_neither_luck_nor_meanings():
     table = make_evaluator("digits201").table
     orders, lucks = {}, {}
     for split in ("train", "validation", "test"):
-        env = search(rows=500, n=1, shuffle=True, split=split)
+        env = search(rows=100, n=1, shuffle="places", split=split)
         task = env.reset(seed=0)[1]["task"]
-        orders[split] = set(map(tuple, task["operations"]))
+        orders[split] = set(map(tuple, task["operations"].reshape(-1, 5)))
         lucks[split] = set(task["seed"] % table.right.shape[1])
         alone = batch(50, split=split).reset(seed=0)[1]["task"]["seed"]
         assert set(alone % table.right.shape[1]) == lucks[split]
@@ -350,8 +350,10 @@ def test_masked_tokens_are_told_in_a_search():
 
 
 def test_shuffled_tokens_mean_what_the_task_says():
-    env = search(rows=2, n=1, shuffle=True)
-    operations = np.array([[1, 2, 3, 4, 0], [3, 0, 1, 2, 4]])
+    env = search(rows=2, n=1, shuffle="places")
+    operations = np.tile(np.arange(5), (2, 6, 1))
+    operations[0, 0] = [1, 2, 3, 4, 0]  # the first place only
+    operations[1, :] = [3, 0, 1, 2, 4]  # everywhere
     seed = np.zeros(2, dtype=np.int64)
     env.reset(seed=0, options={"task": {"seed": seed, "operations": operations}})
     observation, *_, info = write(env, [2, 0, 0, 0, 0, 0], [2, 0, 0, 0, 0, 0])
@@ -359,11 +361,13 @@ def test_shuffled_tokens_mean_what_the_task_says():
     tokens = env.layout.split(observation).final[:, :30].reshape(2, 6, 5).argmax(axis=2)
     np.testing.assert_array_equal(tokens, [[2, 0, 0, 0, 0, 0]] * 2)  # its own, not their meaning
     drawn = env.reset(seed=1)[1]["task"]["operations"]
-    assert (np.sort(drawn, axis=1) == np.arange(5)).all() and (drawn != np.arange(5)).any()
+    assert (np.sort(drawn, axis=2) == np.arange(5)).all() and (drawn != drawn[:, :1]).any()
+    drawn = search(rows=2, n=1, shuffle="tokens").reset(seed=1)[1]["task"]["operations"]
+    assert (drawn == drawn[:, :1]).all() and (drawn != np.arange(5)).any()
     with pytest.raises(InvalidArgumentError, match="operations"):
-        env.reset(options={"task": {"seed": seed, "operations": np.zeros((2, 5), dtype=np.int64)}})
-    with pytest.raises(InvalidArgumentError, match="shuffle=True"):
-        ArchitectureSearchTrialVectorEnv(1, evaluator=Toy(CHAIN), shuffle=True)
+        env.reset(options={"task": {"seed": seed, "operations": np.zeros_like(operations)}})
+    with pytest.raises(InvalidArgumentError, match="shuffle='tokens'"):
+        ArchitectureSearchTrialVectorEnv(1, evaluator=Toy(CHAIN), shuffle="tokens")
 
 
 def test_a_search_goes_on_where_it_was_taken():

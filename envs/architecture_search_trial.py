@@ -142,7 +142,7 @@ class ArchitectureSearchTrialVectorEnv(InnerEpisodesEnv):
 
     | id | arguments |
     |---|---|
-    | `ArchitectureSearchTrial-v0` | `shuffle="places"` |
+    | `ArchitectureSearchTrial-v0` | `shuffle="tokens"` |
 
     ## References
 

@@ -234,7 +234,7 @@ ENVIRONMENTS: tuple[Registration, ...] = (
         "ArchitectureSearchTrial-v0",
         _NAS_TRIAL,
         "search for an architecture, 32 tries a trial",
-        {"shuffle": "places"},
+        {"shuffle": "tokens"},
     ),
 )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import multiprocessing.connection
+import os
 import signal
 import traceback
 from abc import ABC, abstractmethod
@@ -216,6 +217,8 @@ class _Process:
 def _serve(connection: Any, work: Work, task: Any) -> None:
     """A worker's life."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who started us
+    # oneDNN keeps what it compiled for each shape, and children have ever new ones: gigabytes.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     connection.send("started")
     while True:
         try:

@@ -19,13 +19,13 @@ A space of your own needs ``vocabulary``, ``length``, ``mask``, ``to_string``, `
     ...         words = [self.vocabulary.index(word) for word in text.split()]
     ...         return self.check(np.array([words]))[0]
     ...
-    ...     def build(self, tokens, inputs, outputs):
+    ...     def build(self, tokens, input_shape, outputs):
     ...         from torch import nn
     ...
     ...         width, activation = self.to_string(tokens).split()
     ...         act = {"tanh": nn.Tanh, "relu": nn.ReLU}[activation]()
-    ...         hidden = nn.Linear(inputs, int(width))
-    ...         return nn.Sequential(hidden, act, nn.Linear(int(width), outputs))
+    ...         hidden = nn.Linear(int(np.prod(input_shape)), int(width))
+    ...         return nn.Sequential(nn.Flatten(), hidden, act, nn.Linear(int(width), outputs))
     >>> space = Hidden()
     >>> space.name
     'hidden'

@@ -314,6 +314,11 @@ def test_the_example_of_a_space_of_ones_own_runs():
     results = [doctest.DocTestRunner().run(part) for part in example]
     assert sum(result.attempted for result in results) >= 5
     assert not any(result.failed for result in results)
+    names = vars(space_module).copy()
+    for step in doctest.DocTestParser().get_examples(space_module.__doc__):
+        exec(step.source, names)
+    evaluator = make_evaluator("train", names["Hidden"](), recipe={"epochs": 1})
+    assert evaluator.evaluate(evaluator.space.from_string("64 relu")[None]).reward[0] > 0.2
 
 
 def test_a_space_is_called_what_it_says_or_what_its_class_is_called():

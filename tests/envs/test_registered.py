@@ -47,10 +47,6 @@ VARIANTS = [
     )],
 ]  # fmt: skip
 
-UNSEEDED = (  # whose luck comes from the split, or from the architecture
-    "NeuralArchitectureSearch-v0", "ChainSearch-v0", "NASNetSearch-v0", "RecurrentCellSearch-v0",
-    "ENASCellSearch-v0",
-)  # fmt: skip
 HEADINGS = [
     "Description",
     "Action Space",
@@ -86,13 +82,13 @@ def test_passes_gymnasiums_check_without_a_warning(env_id, kwargs):
     ],
     ids=lambda v: str(v),
 )
-def test_passes_our_vector_check(env_id, kwargs, short):
+def test_passes_our_vector_check(env_id, kwargs, short, skipped_rules):
     kwargs = {**short(env_id), **kwargs}
     env = gym.make_vec(env_id, num_envs=3, **kwargs)
-    skip = ("seeding",) if env_id in UNSEEDED else ()
     check_vector_env(
-        env, steps=30, make_single=lambda: gym.make(env_id, **kwargs).unwrapped, skip=skip
-    )
+        env, steps=30, make_single=lambda: gym.make(env_id, **kwargs).unwrapped,
+        skip=skipped_rules(env_id),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("env_id", IDS)

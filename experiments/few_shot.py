@@ -76,7 +76,8 @@ class Recipe:
     full: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-_COSINE = {"schedule": "cosine", "outer_rate": 2e-3}
+# Of methods that embed all examples of a batch at once.
+_COSINE = {"schedule": "cosine", "outer_rate": 2e-3, "amp": "auto"}
 # Many ways in training, one task a step.
 _MANY_WAYS = Recipe(
     "prototypical", {"pooling": "max"}, {**_COSINE, "meta_batch": 1},

@@ -156,7 +156,7 @@ class FineTuning(Pretrained):
             support, query = self.embed(tasks)
             return fit_head(support, members, query, self.config.steps)
         check_tasks(tasks, self.shape)
-        how = choose("auto", tasks.query_x.device, self.embedding.convolutional)
+        how = choose("auto", tasks.query_x.device, self.embedding.on_cpu)
         ways = members.shape[-1]
 
         def answer(support_x: Any, support_y: Any, query_x: Any) -> torch.Tensor:

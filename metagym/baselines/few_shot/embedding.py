@@ -64,7 +64,7 @@ def embed(
     if norm in _TOGETHER:
         embedded = network(examples.flatten(0, 1)).unflatten(0, examples.shape[:2])
     else:
-        how = choose("auto", examples.device, convolutional=True)
+        how = choose("auto", examples.device, on_cpu="loop")
         embedded = map_tasks(lambda x: network(x, context=size), [examples], how)
     return embedded[:, :size], embedded[:, size:]
 

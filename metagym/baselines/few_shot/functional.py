@@ -7,7 +7,8 @@ never the numbers:
     "vmap"   one array program for all tasks (``torch.func.vmap``)
     "chunk"  the same for ``chunk`` tasks at a time: the memory of one chunk
     "loop"   one task after the other: no vmap, the memory of one task
-    "auto"   vmap, except for convolutions on a CPU, where a loop was measured to be faster
+    "auto"   vmap on a GPU; on a CPU what was measured to be fastest: vmap for an MLP, chunks for
+             strided convolutions, a loop for convolutions with max-pooling
 """
 
 from __future__ import annotations
@@ -92,15 +93,20 @@ def last(points: Iterable[Params], default: Params) -> Params:
 # -- many tasks --------------------------------------------------------------------------------
 
 
-def choose(over_tasks: str, device: torch.device, convolutional: bool) -> str:
+def choose(over_tasks: str, device: torch.device, on_cpu: str) -> str:
     """What "auto" means for a network on a device; any other choice is returned as it is.
+
+    Args:
+        over_tasks: one of ``OVER_TASKS``.
+        device: where the network is.
+        on_cpu: what is fastest for it on a CPU, as networks say.
 
     Raises:
         InvalidArgumentError: there is no such choice.
     """
     if check_choice("over_tasks", over_tasks, OVER_TASKS) != "auto":
         return over_tasks
-    return "loop" if convolutional and device.type == "cpu" else "vmap"
+    return on_cpu if device.type == "cpu" else "vmap"
 
 
 def map_tasks(

@@ -133,7 +133,7 @@ class GradientMethod(FewShotMethod):
 
     def how(self) -> str:
         """How a batch of tasks is run on this device."""
-        return choose(self.config.over_tasks, self.device, self.network.convolutional)
+        return choose(self.config.over_tasks, self.device, self.network.on_cpu)
 
     # -- meta-training -------------------------------------------------------------------------
 

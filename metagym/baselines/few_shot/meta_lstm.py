@@ -234,7 +234,7 @@ class MetaLSTM(FewShotMethod):
         return both[count:]
 
     def _how(self) -> str:
-        return choose(self.config.over_tasks, self.device, self.network.convolutional)
+        return choose(self.config.over_tasks, self.device, self.network.on_cpu)
 
 
 def _unflatten(weights: torch.Tensor, like: Mapping[str, torch.Tensor]) -> Params:

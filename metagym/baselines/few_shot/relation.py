@@ -65,7 +65,7 @@ class RelationNetwork(MetricMethod):
         classes = class_means(support.flatten(2), members).unflatten(2, support.shape[2:])
         if not self.transductive:
             return cast(torch.Tensor, self.relation(classes, query))
-        how = choose("auto", query.device, convolutional=True)
+        how = choose("auto", query.device, on_cpu="loop")
         one = lambda *task: self.relation(*(x[None] for x in task))[0]  # noqa: E731
         return cast(torch.Tensor, map_tasks(one, [classes, query], how))
 
@@ -96,6 +96,8 @@ class Maps(nn.Module):
         )
         self.output_shape = (filters, *(-(-side // 4) for side in image_shape[1:]))
         self.width = math.prod(self.output_shape)
+        if config.norm == "running":
+            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: torch.Tensor, context: int | None = None) -> torch.Tensor:
         """Images [n, *input_shape] to maps [n, *output_shape]."""
@@ -147,7 +149,7 @@ class Relation(nn.Module):
 
 
 class _Block(nn.Sequential):
-    """3 × 3 convolution, normalisation, ReLU; ``shrink`` halves the sides, rounded up."""
+    """3 × 3 convolution, normalisation, pooling, ReLU; ``shrink`` halves the sides, rounded up."""
 
     def __init__(self, inputs: int, config: RelationConfig, shrink: bool) -> None:
         strided = shrink and config.pooling == "stride"
@@ -161,4 +163,4 @@ class _Block(nn.Sequential):
 
 def _after_convolution(filters: int, config: RelationConfig, pool: bool) -> list[nn.Module]:
     norm = nn.Identity() if config.norm == "none" else Norm(filters, config.norm)
-    return [norm, nn.ReLU(), *([nn.MaxPool2d(2, ceil_mode=True)] if pool else [])]
+    return [norm, *([nn.MaxPool2d(2, ceil_mode=True)] if pool else []), nn.ReLU()]

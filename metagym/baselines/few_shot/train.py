@@ -39,6 +39,7 @@ from metagym.tasks.streams import choose_device
 
 OPTIMIZERS = ("adam", "sgd")
 SCHEDULES = ("constant", "linear", "cosine")
+AMP = ("auto", "on", "off")
 _VALIDATION_SEED = 0  # the same validation tasks every time, so that their scores compare
 
 
@@ -58,7 +59,9 @@ class TrainConfig:
         eval_batch: how many of them at a time.
         patience: stop after so many looks without a better score, and keep the best weights;
             None: train to the end and keep the last weights.
-        amp: compute in bfloat16 where autocast says that it is safe.
+        amp: mixed precision: "on" computes in bfloat16 where autocast says that it is safe, "auto"
+            does so on a device that has instructions for it. It pays for large batches of
+            convolutions, and costs where kernels are small, as in MAML's inner steps.
         threads: of torch on a CPU; more than one pays for convolutions, and only one resumes bit
             for bit.
         log_every: iterations between points of the charts.
@@ -75,7 +78,7 @@ class TrainConfig:
     eval_tasks: int = 200
     eval_batch: int = 100
     patience: int | None = None
-    amp: bool = False
+    amp: Literal["auto", "on", "off"] = "off"
     threads: int = 1
     log_every: int = 100
     device: str = "auto"
@@ -87,6 +90,7 @@ class TrainConfig:
         check_above_zero("outer_rate", self.outer_rate)
         check_choice("optimizer", self.optimizer, OPTIMIZERS)
         check_choice("schedule", self.schedule, SCHEDULES)
+        check_choice("amp", self.amp, AMP)
         if self.max_grad_norm is not None:
             check_above_zero("max_grad_norm", self.max_grad_norm)
         if self.patience is not None:
@@ -288,13 +292,23 @@ def _outer_step(
     method.train()
     with memory_hint(f"a meta_batch of {config.meta_batch} tasks"):
         drawn = to_device(tasks.sample(config.meta_batch, "train", generator), method.device)
-        with torch.autocast(method.device.type, torch.bfloat16, enabled=config.amp):
+        mixed = _is_mixed(config.amp, method.device)
+        with torch.autocast(method.device.type, torch.bfloat16, enabled=mixed):
             loss, numbers = method.meta_loss(drawn, generator)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
     norm = nn.utils.clip_grad_norm_(method.parameters(), config.max_grad_norm or math.inf)
     optimizer.step()
     return {**numbers, "grad_norm": norm}
+
+
+def _is_mixed(amp: str, device: torch.device) -> bool:
+    """Whether to compute in bfloat16 on ``device``."""
+    if amp != "auto":
+        return amp == "on"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.cpu.get_capabilities().get("avx512_bf16"))
 
 
 def _make_optimizer(method: FewShotMethod, config: TrainConfig) -> torch.optim.Optimizer:

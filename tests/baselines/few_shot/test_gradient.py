@@ -9,6 +9,7 @@ from torch.func import functional_call
 from metagym.baselines.few_shot import TaskShape, make_method
 from metagym.baselines.few_shot.base import per_task_loss
 from metagym.baselines.few_shot.functional import choose, known_gradient, map_tasks, meta_objective
+from metagym.baselines.few_shot.networks import MLP, Conv4
 from metagym.errors import InvalidArgumentError
 from metagym.tasks.few_shot import Tasks
 
@@ -284,14 +285,16 @@ def test_a_negative_number_of_steps_is_refused():
 # -- the core ----------------------------------------------------------------------------------
 
 
-def test_auto_is_the_loop_only_for_convolutions_on_a_cpu():
+def test_auto_is_vmap_but_for_convolutions_on_a_cpu():
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
-    assert [choose("auto", d, c) for d in (cpu, gpu) for c in (False, True)] == [
-        "vmap", "loop", "vmap", "vmap",
+    mlp, strided, pooled = MLP(2, 3), Conv4((28, 28), 3), Conv4((28, 28), 3, pooling="max")
+    assert [choose("auto", cpu, net.on_cpu) for net in (mlp, strided, pooled)] == [
+        "vmap", "chunk", "loop",
     ]  # fmt: skip
-    assert choose("chunk", cpu, True) == "chunk"
+    assert {choose("auto", gpu, net.on_cpu) for net in (mlp, strided, pooled)} == {"vmap"}
+    assert choose("chunk", cpu, mlp.on_cpu) == "chunk"
     with pytest.raises(InvalidArgumentError, match="over_tasks"):
-        choose("vmpa", cpu, False)
+        choose("vmpa", cpu, mlp.on_cpu)
 
 
 def test_maps_take_trees_and_refuse_an_empty_batch():

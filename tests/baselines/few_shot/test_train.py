@@ -141,7 +141,7 @@ def test_progress_of_the_run_reaches_the_method_and_the_schedule_the_optimizer(t
 
 
 def test_mixed_precision_trains_in_bfloat16_and_keeps_float32_weights(tmp_path):
-    method = _train(tmp_path, config=dataclasses.replace(QUICK, amp=True))
+    method = _train(tmp_path, config=dataclasses.replace(QUICK, amp="on"))
     assert all(p.dtype == torch.float32 for p in method.parameters())
     assert not _same(method, _make())
 

@@ -10,6 +10,22 @@ from typing import Any
 from metagym.errors import InvalidArgumentError, check_choice, nearest
 
 
+def lazy_attribute(package: str, name: str, table: Mapping[str, str]) -> Any:
+    """What a package's ``__getattr__`` answers: ``name``, from the module that the table says.
+
+    Args:
+        package: its ``__name__``.
+        name: what was asked for.
+        table: public names to modules, which load with the first use of a name.
+
+    Raises:
+        AttributeError: there is no such name.
+    """
+    if name not in table:
+        raise AttributeError(f"module {package!r} has no attribute {name!r}.{nearest(name, table)}")
+    return getattr(importlib.import_module(table[name]), name)
+
+
 def make_named(
     argument: str,
     name: Any,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 import tempfile
@@ -35,6 +36,17 @@ def run(code: str) -> str:
 def test_import_loads_nothing_heavy() -> None:
     code = f"import sys, metagym; print([name for name in {HEAVY} if name in sys.modules])"
     assert run(code) == "[]"
+
+
+@pytest.mark.parametrize(
+    "package",
+    ["tasks", "problems", "optim", "baselines.few_shot", "baselines.learned_optimizers"],
+)
+def test_every_name_that_loads_late_is_there(package: str) -> None:
+    module = importlib.import_module(f"metagym.{package}")
+    assert all(getattr(module, name).__name__ == name for name in module._LAZY)
+    with pytest.raises(AttributeError, match=f"{module.__name__}.*nonsense"):
+        _ = module.nonsense
 
 
 def test_make_by_module_and_id_needs_no_import_and_nothing_heavy() -> None:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from metagym.named import lazy_attribute
 from metagym.optim.base import UpdateRule
 from metagym.optim.gains import GainRule
 from metagym.optim.learned import load_rule, pretrained_names
+
+_LAZY = dict.fromkeys(("LearnedOptimizer", "RuleOptimizer"), "metagym.optim.torch_optimizer")
 
 __all__ = [
     "GainRule",
@@ -23,8 +26,4 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("LearnedOptimizer", "RuleOptimizer"):
-        from metagym.optim import torch_optimizer
-
-        return getattr(torch_optimizer, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return lazy_attribute(__name__, name, _LAZY)

@@ -6,11 +6,10 @@ when they are asked for, so that a quadratic does not wait for scikit-learn or t
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 from metagym.errors import InvalidArgumentError
-from metagym.named import make_named
+from metagym.named import lazy_attribute, make_named
 from metagym.problems.base import ProblemFamily
 
 FAMILIES: dict[str, str] = {
@@ -26,7 +25,7 @@ FAMILIES: dict[str, str] = {
 }
 
 # What ``from metagym.problems import ...`` finds besides; each loads with its first use.
-_CLASSES = {path.split(":")[1]: path.split(":")[0] for path in FAMILIES.values()} | {
+_LAZY = {path.split(":")[1]: path.split(":")[0] for path in FAMILIES.values()} | {
     "TorchProblem": "metagym.problems.torch_problem"
 }
 
@@ -34,9 +33,7 @@ __all__ = ["FAMILIES", "ProblemFamily", "make_problem"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _CLASSES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_CLASSES[name]), name)
+    return lazy_attribute(__name__, name, _LAZY)
 
 
 def make_problem(

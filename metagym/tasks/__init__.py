@@ -6,10 +6,9 @@ They load, torch with them, when they are asked for.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
-from metagym.named import make_named
+from metagym.named import lazy_attribute, make_named
 from metagym.tasks.text import Text, load_ptb, load_sklearn, load_text, make_text
 
 if TYPE_CHECKING:
@@ -37,9 +36,7 @@ __all__ = ["TASKS", "Text", "load_ptb", "load_sklearn", "load_text", "make_tasks
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_LAZY[name]), name)
+    return lazy_attribute(__name__, name, _LAZY)
 
 
 def make_tasks(name: str, **kwargs: Any) -> TaskDistribution:

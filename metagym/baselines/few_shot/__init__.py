@@ -1,7 +1,7 @@
 """Few-shot learning, meta-trained by gradient descent through tasks (no reinforcement learning).
 
 ``make_method(name, distribution)`` builds a method by name; ``METHODS`` is the one table of
-names. ``train.train_few_shot`` meta-trains any of them and ``train.evaluate_few_shot`` judges it.
+names. ``train.train_few_shot`` meta-trains any of them and ``judge.evaluate_few_shot`` judges it.
 Modules load when they are asked for.
 """
 
@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from metagym.errors import InvalidArgumentError, check_choice, reject_unknown_kwargs
+from metagym.named import lazy_attribute
 
 if TYPE_CHECKING:
     from metagym.baselines.few_shot.base import FewShotMethod, TaskShape
@@ -39,11 +40,11 @@ METHODS: dict[str, str] = {
 }
 
 # What ``from metagym.baselines.few_shot import ...`` finds; each loads with its first use.
-_CLASSES = {path.split(":")[1]: path.split(":")[0] for path in METHODS.values()} | {
+_LAZY = {path.split(":")[1]: path.split(":")[0] for path in METHODS.values()} | {
     "Clonable": f"{_HERE}.clone",
     "FewShotMethod": f"{_HERE}.base",
     "TaskShape": f"{_HERE}.base",
-    "evaluate_few_shot": f"{_HERE}.train",
+    "evaluate_few_shot": f"{_HERE}.judge",
     "train_few_shot": f"{_HERE}.train",
 }
 
@@ -51,9 +52,7 @@ __all__ = ["METHODS", "make_method", "method_class"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _CLASSES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_CLASSES[name]), name)
+    return lazy_attribute(__name__, name, _LAZY)
 
 
 def method_class(name: str) -> type[FewShotMethod]:

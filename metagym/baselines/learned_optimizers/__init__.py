@@ -7,26 +7,25 @@ gradients (Maclaurin et al. 2015). Torch loads with the first name that is asked
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
-_HOME = "metagym.baselines.learned_optimizers"
-_NAMES = {
-    "BlackBoxAgent": "black_box",
-    "CoordinatewiseLSTM": "coordinatewise",
-    "Hyperparameters": "hypergradient",
-    "LSTMRule": "coordinatewise",
-    "QueryRNN": "black_box",
-    "differentiate_training": "hypergradient",
-    "load_rule": "train",
-    "log_and_sign": "coordinatewise",
-    "optimize_hyperparameters": "hypergradient",
+from metagym.named import lazy_attribute
+
+_HERE = "metagym.baselines.learned_optimizers"
+_LAZY = {
+    "BlackBoxAgent": f"{_HERE}.black_box",
+    "CoordinatewiseLSTM": f"{_HERE}.coordinatewise",
+    "Hyperparameters": f"{_HERE}.hypergradient",
+    "LSTMRule": f"{_HERE}.coordinatewise",
+    "QueryRNN": f"{_HERE}.black_box",
+    "differentiate_training": f"{_HERE}.hypergradient",
+    "load_rule": f"{_HERE}.train",
+    "log_and_sign": f"{_HERE}.coordinatewise",
+    "optimize_hyperparameters": f"{_HERE}.hypergradient",
 }
 
-__all__ = sorted(_NAMES)
+__all__ = sorted(_LAZY)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _NAMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{_HOME}.{_NAMES[name]}"), name)
+    return lazy_attribute(__name__, name, _LAZY)

@@ -99,8 +99,8 @@ class Observation(NamedTuple):
 class LSTMRule(UpdateRule):
     """Δx = unit · LSTM(features), coordinate by coordinate.
 
-    Computes in float32 on the network's device, whatever it is given; a torch gradient on another
-    device takes the network there. State is tensors whose leading axis is the row.
+    Computes in the network's precision, on its device, whatever it is given; a torch gradient on
+    another device takes the network there. State is tensors whose leading axis is the row.
 
     Args:
         inputs: what a coordinate reads, of
@@ -163,9 +163,8 @@ class LSTMRule(UpdateRule):
             return step.to(gradient.dtype)
         return step.cpu().numpy().astype(gradient.dtype)
 
-    @torch.no_grad()
     def act(self, seen: Observation) -> torch.Tensor:
-        """The step [B, d] at the iterate seen last, float32."""
+        """The step [B, d] at the iterate seen last."""
         memory = self.memory(seen.unit)
         output, self.state["memory"] = self.network(seen.features[None], memory)
         return output[0] * seen.unit
@@ -176,12 +175,10 @@ class LSTMRule(UpdateRule):
         memory: torch.Tensor = self._get("memory", wanted)
         return memory
 
-    @torch.no_grad()
-    def observe(self, loss: np.ndarray, gradient: Any, last_update: Any) -> Observation:
-        """Take in a new iterate; see ``update`` for the arguments."""
+    def observe(self, loss: Any, gradient: Any, last_update: Any) -> Observation:
+        """Take in a new iterate; see ``update`` for the arguments. Tensors keep their graph."""
         g, last = self._tensor(gradient), self._tensor(last_update)
-        count = self._get("count", g[:, :1])
-        count += 1
+        self.state["count"] = count = self._get("count", g[:, :1]) + 1
         square = self._mean("square 0.5", g.square(), 0.5)
         root = (square / (1 - 0.5**count) + _EPS**2).sqrt()
         parts = []
@@ -204,14 +201,14 @@ class LSTMRule(UpdateRule):
         if decay != 0.5:
             square = self._mean(f"square {decay}", g.square(), decay)
         correction = 1 - decay**count
-        return (mean / correction) / ((square / correction).sqrt() + _EPS)
+        return (mean / correction) / (square / correction + _EPS**2).sqrt()
 
     def _mean(self, name: str, values: torch.Tensor, decay: float) -> torch.Tensor:
-        mean: torch.Tensor = self._get(name, values)
-        mean.mul_(decay).add_(values, alpha=1 - decay)
+        mean: torch.Tensor = self._get(name, values) * decay + values * (1 - decay)
+        self.state[name] = mean
         return mean
 
-    def _change(self, loss: np.ndarray, count: torch.Tensor) -> torch.Tensor:
+    def _change(self, loss: Any, count: torch.Tensor) -> torch.Tensor:
         """How the loss fell [B, 1], in [-1, 1]; 0 at the start."""
         now = self._tensor(loss)[:, None].clone()  # reset() writes into state
         before = self._get("loss", now)
@@ -220,4 +217,4 @@ class LSTMRule(UpdateRule):
         return torch.where(count > 1, change, torch.zeros_like(change))
 
     def _tensor(self, values: Any) -> torch.Tensor:
-        return torch.as_tensor(values).to(self.device, torch.float32)
+        return torch.as_tensor(values).to(self.network.output.weight)

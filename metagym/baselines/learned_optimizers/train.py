@@ -10,7 +10,8 @@ gradients g_t are taken not to depend on the network's weights φ, so that
 with w_t = 1, or 1 / (f(x_t) - lower) for the logarithm. Then what the network reads does not
 depend on φ either, and an unroll is an ordinary sequence: play it without a graph, then pass all
 its steps through the LSTM at once, and weigh the outputs with sums of numpy gradients that any
-``ProblemFamily`` gives. No second derivative and no graph of the problem is ever needed.
+``ProblemFamily`` gives. No second derivative and no graph of the problem is needed.
+``second_derivatives`` leaves nothing out, step by step; see ``unrolled.py``.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import torch
 
 from metagym.baselines.learned_optimizers.coordinatewise import LSTMRule, Observation
 from metagym.baselines.learned_optimizers.loop import Learner, pick_device, run
+from metagym.baselines.learned_optimizers.unrolled import Evaluate, unroll
 from metagym.checkpoint import Checkpoint, load_checkpoint
 from metagym.core.optimization import DIVERGENCE, EPSILON, OptimizationEnv
 from metagym.core.task import Task
@@ -53,6 +55,8 @@ class Config:
         layers: of the LSTM.
         objective: minimise the sum of the "loss" or of its "log" along the run.
         unroll: steps that are differentiated at once.
+        second_derivatives: differentiate what the network reads, too, which is exact and slower;
+            the published form does not.
         curriculum: share of the training during which runs grow from one unroll to the horizon.
         random_scaling: coordinates are multiplied by e^u, u uniform in ± this; the optimiser then
             meets curvatures that its training problems do not have (Lv et al. 2017).
@@ -74,6 +78,7 @@ class Config:
     layers: int = 2
     objective: Literal["log", "loss"] = "log"
     unroll: int = 20
+    second_derivatives: bool = False
     curriculum: float = 0.0
     random_scaling: float = 0.0
     steps: int = 30_000_000
@@ -204,7 +209,10 @@ class LSTMLearner(Learner):
         left = self._length(env, used)
         while left > 0:
             steps = min(self.config.unroll, left)
-            yield self.surrogate(walk, steps), steps
+            if self.config.second_derivatives:
+                yield unroll(walk, steps, self.config.objective), steps
+            else:
+                yield self.surrogate(walk, steps), steps
             left -= steps
 
     def surrogate(self, walk: Walk, steps: int) -> torch.Tensor:
@@ -264,13 +272,13 @@ class Walk:
         self.rule, self.problem, self.task, self.rng = rule, problem, task, rng
         self.x = task["initial"].copy()
         self.lower = problem.lower(task)
-        self._scales = np.ones_like(self.x)
+        self.scales = np.ones_like(self.x)
         if random_scaling > 0.0:
-            self._scales = np.exp(rng.uniform(-random_scaling, random_scaling, self.x.shape))
-            self._scales = self._scales.astype(self.x.dtype)
-        self._last = np.zeros_like(self.x)
+            self.scales = np.exp(rng.uniform(-random_scaling, random_scaling, self.x.shape))
+            self.scales = self.scales.astype(self.x.dtype)
+        self.last = np.zeros_like(self.x)
         self.alive = np.ones(len(self.x), dtype=bool)
-        self.loss, self.gradient = self._evaluate(self.x)
+        self.loss, self.gradient = self.evaluation()(self.x)
 
     @property
     def like(self) -> torch.Tensor:
@@ -279,22 +287,23 @@ class Walk:
 
     def advance(self) -> Observation:
         """One step of every row; returns what the rule saw before it."""
-        seen = self.rule.observe(self.loss, self._scales * self.gradient, self._last)
-        step = self.rule.act(seen).cpu().numpy().astype(self.x.dtype)
-        x = self.x + self._scales * step
-        loss, gradient = self._evaluate(x)
+        with torch.no_grad():
+            seen = self.rule.observe(self.loss, self.scales * self.gradient, self.last)
+            step = self.rule.act(seen).cpu().numpy().astype(self.x.dtype)
+        x = self.x + self.scales * step
+        loss, gradient = self.evaluation()(x)
         with np.errstate(invalid="ignore"):
             fine = np.isfinite(loss) & (loss <= DIVERGENCE) & np.isfinite(gradient).all(axis=1)
         self.alive &= fine
         ok = self.alive[:, None]
-        self._last = np.where(ok, step, 0.0).astype(self.x.dtype)
+        self.last = np.where(ok, step, 0.0).astype(self.x.dtype)
         self.x, self.gradient = np.where(ok, x, self.x), np.where(ok, gradient, self.gradient)
         self.loss = np.where(self.alive, loss, self.loss)
         return seen
 
     def slope(self, objective: str) -> torch.Tensor:
         """The gradient [B, d] of the objective at the iterate, in θ; 0 where a row has diverged."""
-        slope = self._scales * self.gradient * self.alive[:, None]
+        slope = self.scales * self.gradient * self.alive[:, None]
         if objective == "log":
             slope = slope / (np.maximum(self.loss - self.lower, 0.0) + EPSILON)[:, None]
         return torch.as_tensor(slope).to(self.rule.device, torch.float32)
@@ -304,8 +313,14 @@ class Walk:
         value = self.problem.value(self.task, self.x) if self.problem.stochastic else self.loss
         return np.where(self.alive, value, DIVERGENCE).astype(np.float64)
 
-    def _evaluate(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        with np.errstate(all="ignore"):  # divergence is for advance to see
-            if self.problem.stochastic:
-                return self.problem.value_and_grad(self.task, x, self.rng)
-            return self.problem.value_and_grad(self.task, x)
+    def evaluation(self) -> Evaluate:
+        """f [B] and its gradient [B, d] as a function of x; of a minibatch that stays the same."""
+        seed = int(self.rng.integers(2**63)) if self.problem.stochastic else None
+
+        def evaluate(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            with np.errstate(all="ignore"):  # divergence is for the walk to see
+                if seed is None:
+                    return self.problem.value_and_grad(self.task, x)
+                return self.problem.value_and_grad(self.task, x, np.random.default_rng(seed))
+
+        return evaluate

@@ -22,12 +22,14 @@ from metagym.baselines.learned_optimizers.train import (
     load_rule,
     train,
 )
+from metagym.baselines.learned_optimizers.unrolled import unroll
 from metagym.checkpoint import load_checkpoint, save_checkpoint
 from metagym.core.task import Task
 from metagym.errors import CheckpointError, InvalidArgumentError
 from metagym.evaluation import evaluate
 from metagym.monitoring import read_scalars
 from metagym.problems import ProblemFamily
+from metagym.problems.digits_net import ProjectedDigitsNet
 from metagym.problems.quadratic import Quadratic
 
 ENV = "LearnToOptimize-v0"
@@ -151,6 +153,34 @@ def test_the_surrogate_is_backpropagation_with_detached_gradients(
         torch.testing.assert_close(gradient, parameter.grad, rtol=2e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["Quadratic", "ProjectedDigitsNet"])
+@pytest.mark.parametrize("objective", ["loss", "log"])
+def test_with_second_derivatives_it_is_the_gradient_of_the_run(name: str, objective: Any) -> None:
+    """Against central differences of the objective along a random direction of the weights."""
+    problem = Quadratic(3) if name == "Quadratic" else ProjectedDigitsNet("digits", batch_size=8)
+    task = {key: value.astype(float) if value.dtype.kind == "f" else value
+            for key, value in start(problem, rows=2).items()}  # fmt: skip
+    learner = LSTMLearner(replace(SMALL, objective=objective, second_derivatives=True), 0)
+    learner.model.double()
+    with torch.no_grad():
+        learner.rule.network.output.weight.mul_(10.0)
+    parameters = list(learner.model.parameters())
+
+    generator = torch.Generator().manual_seed(0)
+    directions = [torch.randn(p.shape, generator=generator, dtype=p.dtype) for p in parameters]
+
+    def objective_at(shift: float) -> torch.Tensor:
+        with torch.no_grad():
+            for p, d in zip(parameters, directions, strict=True):
+                p.add_(d, alpha=shift)
+        return unroll(Walk(learner.rule, problem, task, np.random.default_rng(0)), 5, objective)
+
+    objective_at(0.0).backward()
+    found = sum(float((p.grad * d).sum()) for p, d in zip(parameters, directions, strict=True))
+    difference = float(objective_at(1e-5) - objective_at(-2e-5)) / 2e-5
+    assert found == pytest.approx(difference, rel=1e-3) and abs(found) > 1e-3
+
+
 def test_scaled_coordinates_are_another_problem_with_the_same_values() -> None:
     problem = Quadratic(3)
     task, learner = start(problem), loud(SMALL)
@@ -161,7 +191,7 @@ def test_scaled_coordinates_are_another_problem_with_the_same_values() -> None:
     value, gradient = problem.value_and_grad(task, walk.x)
     np.testing.assert_allclose(walk.loss, value)
     np.testing.assert_allclose(walk.gradient, gradient)
-    np.testing.assert_allclose(walk.slope("loss").numpy(), gradient * walk._scales, rtol=1e-5)
+    np.testing.assert_allclose(walk.slope("loss").numpy(), gradient * walk.scales, rtol=1e-5)
 
 
 def test_a_row_that_diverges_stops_and_teaches_nothing() -> None:

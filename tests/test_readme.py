@@ -36,6 +36,7 @@ def test_every_block_is_run_here() -> None:
         "class Bowl",
         "RL2Wrapper",
         "NeuralArchitectureSearch-v0",
+        "Clonable",
     )
     assert sorted(BLOCKS) == sorted(block(word) for word in known)
 
@@ -114,3 +115,14 @@ def test_a_chain_is_written_and_trained(
     names = run(block("NeuralArchitectureSearch-v0"), gym=gym)
     assert names["info"]["architecture"] in capsys.readouterr().out
     assert names["reward"] > 0.1 and (tmp_path / "children.db").is_file()
+
+
+def test_maml_learns_sinusoids_and_a_clone_adapts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = run(block("Clonable"), torch=torch)
+    assert (tmp_path / "runs/sinusoid/weights.safetensors").is_file()
+    low, high = names["evaluate_few_shot"](names["method"], names["tasks"], steps=10).interval
+    assert 0.1 < low < high < 2.0  # the best constant has about 4
+    assert names["learner"].steps == 1

@@ -6,8 +6,9 @@
 Three parts, each in and beyond the horizon of training (100 steps), on held-out problems:
 
 - ``quadratics``: Gaussian, 10-d, float64, 100 and 1,000 steps. "quadratics" is the shipped policy
-  that PPO trained; "l2l" the LSTM with our inputs and log loss, "l2l as published" the one of
-  Andrychowicz et al. (2016): gradient alone, absolute steps, the sum of f.
+  that PPO trained; "l2l" the LSTM with our inputs, log loss and runs that grow in training, then
+  two ablations; "l2l as published" is the one of Andrychowicz et al. (2016): gradient alone,
+  absolute steps, the sum of f.
 - ``net``: 48-48-10 networks on projected images; trained on one network, then ten times the
   horizon, other widths and other images. "digits-net" and "minibatch" were trained by RL.
 - ``mnist``: the learning curves of Andrychowicz et al., section 3.2: a network of 20 sigmoid units
@@ -132,7 +133,12 @@ def quadratics(data: str) -> Part:
             "100 steps": Place(home, episodes=4000),
             "1,000 steps": Place({**home, "horizon": 10 * HORIZON}, episodes=2000),
         },
-        {"l2l": LSTMConfig(), "l2l as published": PUBLISHED},
+        {
+            "l2l": LSTMConfig(),
+            "l2l, no curriculum": LSTMConfig(curriculum=0.0),
+            "l2l, second derivatives": LSTMConfig(second_derivatives=True),
+            "l2l as published": PUBLISHED,
+        },
         shipped=("quadratics", "quadratics-reinforce"), rules=RULES + CURVATURE, tuning=512,
     )  # fmt: skip
 

@@ -33,7 +33,15 @@ from metagym.problems.digits_net import ProjectedDigitsNet
 from metagym.problems.quadratic import Quadratic
 
 ENV = "LearnToOptimize-v0"
-SMALL = Config(width=4, unroll=2, num_envs=3, validate_every=2, validation_problems=4, device="cpu")
+SMALL = Config(
+    curriculum=0.0,
+    width=4,
+    unroll=2,
+    num_envs=3,
+    validate_every=2,
+    validation_problems=4,
+    device="cpu",
+)
 KWARGS: dict[str, Any] = {"dim": 2, "horizon": 5}
 BATCH = SMALL.num_envs * 5
 QUERIES = black_box.Config(

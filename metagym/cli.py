@@ -7,6 +7,7 @@ exists is ever overwritten. torch and the agents load inside the commands that n
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import re
 import shlex
@@ -19,11 +20,10 @@ import gymnasium as gym
 import tyro
 from tyro.conf import Positional
 
-from metagym.baselines.few_shot import METHODS
 from metagym.checkpoint import CONFIG, load_checkpoint, read_config
 from metagym.errors import CheckpointError, InvalidArgumentError, MetagymError
 from metagym.files import refuse_existing
-from metagym.loading import load_agent, trainer
+from metagym.loading import SUPERVISED, load_agent, trainer
 from metagym.registration import ENVIRONMENTS
 
 _STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.PositionalMetavarFromFieldName)
@@ -95,7 +95,8 @@ def train(agent: Positional[str], run: TrainOptions) -> None:
     """Train an agent: metagym train AGENT ENV --out DIR.
 
     Agents: ppo, reinforce, rl2, controller, async_controller, l2l; few-shot methods such as maml,
-    on tasks such as sinusoid. What can be set of one: metagym train AGENT --help. Ctrl-C saves;
+    on tasks such as sinusoid; multitask_hard and its like on digits_binary; dann and other methods
+    of transfer on mnist_usps. What can be set of one: metagym train AGENT --help. Ctrl-C saves;
     --resume goes on.
 
     Args:
@@ -108,7 +109,8 @@ def train(agent: Positional[str], run: TrainOptions) -> None:
 # What a resumed run cannot change.
 _FIXED = (
     "view", "step_size", "memory", "hidden", "critic_hidden", "core", "width", "interactions",
-    "inputs", "network", "filters", "pooling", "norm",
+    "inputs", "network", "filters", "pooling", "norm", "widths", "weighting", "alpha",
+    "image_shape", "domain_hidden", "new_head", "start",
 )  # fmt: skip
 
 
@@ -217,7 +219,7 @@ def evaluate(
     agent: Positional[str],
     env: Positional[str],
     split: str = "test",
-    episodes: int = 100,
+    episodes: int | None = None,
     seed: int = 0,
     num_envs: int | None = None,
     env_kwargs: str = "{}",
@@ -229,7 +231,7 @@ def evaluate(
         agent: a name (adam, or adam:lr=0.5), a checkpoint's folder, or module:Class.
         env: id of the environment, such as LearnToOptimize-v0.
         split: which tasks: train, validation or test.
-        episodes: how many, one task each.
+        episodes: how many, one task each: 100 by default, few-shot tasks 1,000, data sets whole.
         seed: of tasks and noise.
         num_envs: episodes that run side by side; at most 1024 by default.
         env_kwargs: arguments of the environment, as JSON.
@@ -241,12 +243,15 @@ def evaluate(
 
     refuse_existing("--json", json_path)
     how: dict[str, Any] = {"num_envs": num_envs, **_kwargs(env_kwargs)}
-    if (Path(agent) / CONFIG).is_file() and read_config(Path(agent))["agent"] in METHODS:
-        from metagym.baselines.few_shot.command import evaluate_checkpoint
-
-        result = evaluate_checkpoint(agent, env, split, episodes, seed, **how)
+    name = read_config(Path(agent))["agent"] if (Path(agent) / CONFIG).is_file() else None
+    if name in SUPERVISED:
+        if episodes is not None:
+            how["count"] = episodes
+        judge = importlib.import_module(SUPERVISED[name])
+        result = judge.evaluate_checkpoint(agent, env, split, seed=seed, **how)
     else:
-        result = run(load_agent(agent, env), env, split, episodes, seed, **how)
+        count = 100 if episodes is None else episodes
+        result = run(load_agent(agent, env), env, split, count, seed, **how)
     print_table(Comparison((result,)))
     if json_path is not None:
         result.save(json_path)

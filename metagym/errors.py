@@ -74,6 +74,17 @@ def check_above_zero(argument: str, value: Any) -> float:
     return number
 
 
+def check_not_negative(argument: str, value: Any) -> float:
+    """Return ``value`` as a float if it is a finite number of at least 0, else raise."""
+    try:
+        number = -1.0 if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = -1.0
+    if not 0.0 <= number < float("inf"):
+        raise InvalidArgumentError(f"{argument}={value!r} has to be a number of at least 0.")
+    return number
+
+
 def check_kwargs(argument: str, value: Any) -> dict[str, Any]:
     """Return ``value`` as a dict if it holds keyword arguments or is None, else raise."""
     if value is None:

@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from metagym.baselines.few_shot import METHODS
+from metagym.baselines.multitask.architectures import ARCHITECTURES
+from metagym.baselines.transfer.deep_methods import DEEP_METHODS
 from metagym.checkpoint import CONFIG, load_checkpoint, read_config
 from metagym.core import Agent
 from metagym.errors import CheckpointError, InvalidArgumentError, nearest
@@ -35,6 +37,14 @@ TRAINED: dict[str, str] = {
     "async_controller": "metagym.agents.async_controller",
     "l2l": "metagym.agents.learned_lstm",
     "black_box_rnn": "metagym.baselines.learned_optimizers.black_box",
+}
+
+# What learns from data sets in place of environments: its name, and the module of its commands
+# (``Face(name)`` is what ``trainer`` gives, ``evaluate_checkpoint`` judges).
+SUPERVISED: dict[str, str] = {
+    **dict.fromkeys(METHODS, "metagym.baselines.few_shot.command"),
+    **{f"multitask_{name}": "metagym.baselines.multitask.command" for name in ARCHITECTURES},
+    **dict.fromkeys(DEEP_METHODS, "metagym.baselines.transfer.command"),
 }
 
 UNTRAINED: dict[str, str] = {
@@ -76,7 +86,7 @@ def load_agent(text: str, env_id: str | None = None) -> Agent:
         return _build(_import(target), arguments, text)
     if target in UNTRAINED:
         return _build(_import(UNTRAINED[target]), arguments, text)
-    if target in TRAINED:
+    if target in TRAINED or target in SUPERVISED:
         raise InvalidArgumentError(
             f"The agent {target!r} has to be trained: metagym train {target} ENV --out "
             f"runs/{target}; then give that folder."
@@ -97,17 +107,15 @@ def agent_names() -> list[str]:
 
 
 def trainer(name: str) -> Any:
-    """What trains the agent or few-shot method called ``name``: Config, train(...), load(folder).
+    """What trains the agent or supervised method of a name: Config, train(...), load(folder).
 
     Raises:
         InvalidArgumentError: there is no such trainable agent.
     """
-    if name in METHODS:
-        from metagym.baselines.few_shot.command import Face  # torch loads only for it
-
-        return Face(name)
+    if name in SUPERVISED:
+        return importlib.import_module(SUPERVISED[name]).Face(name)
     if name not in TRAINED:
-        known = [*TRAINED, *METHODS]
+        known = [*TRAINED, *SUPERVISED]
         raise InvalidArgumentError(
             f"The agent {name!r} cannot be trained.{nearest(name, known)} "
             f"Trainable: {', '.join(known)}."
@@ -124,11 +132,12 @@ def _is_checkpoint(text: str) -> bool:
 
 
 def _load_trained(folder: Path, env_id: str | None) -> Agent:
-    name = read_config(folder)["agent"]
-    if name in METHODS:
+    config = read_config(folder)
+    name = config["agent"]
+    if name in SUPERVISED:
         raise CheckpointError(
-            f"{folder} is a checkpoint of the few-shot method {name!r}: it acts in no environment; "
-            f"judge it on tasks: metagym evaluate {folder} sinusoid."
+            f"{folder} is a checkpoint of {name!r}, which learns from data and acts in no "
+            f"environment; judge it on data: metagym evaluate {folder} {config['env_id']}."
         )
     if name not in TRAINED:
         raise CheckpointError(

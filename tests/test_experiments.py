@@ -274,3 +274,22 @@ def test_zoph_chain_divides_the_digits() -> None:
     data = load("zoph_chain").images()
     assert [len(images) for images in data[::2]] == [400, 600, 797]
     assert len({image.tobytes() for split in data[::2] for image in split}) == 1797
+
+
+def test_unbiased_learning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script = load("unbiased_learning")
+    config = script.Config(out=tmp_path, seeds=(0,), auctions=1500, dependences=(1.0,))
+    first, again = script.main(config), script.main(config)  # the second reads what is there
+    np.testing.assert_array_equal(first[1.0].auc, again[1.0].auc)
+    assert (tmp_path / "unbiased_learning.png").is_file()
+    assert "63.78 → 64.12" in capsys.readouterr().out
+
+
+def test_ad_clicks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script = load("ad_clicks")
+    config = script.Config(out=tmp_path, seeds=(0,), sizes=(60,), source=200, test=300,
+                           similarities=(0.0,), middle=60, validation=1)  # fmt: skip
+    first, again = script.main(config), script.main(config)
+    np.testing.assert_array_equal(first[0.0, 60], again[0.0, 60])
+    assert (tmp_path / "ad_clicks.png").is_file()
+    assert "hierarchical minus source" in capsys.readouterr().out

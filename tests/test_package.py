@@ -40,7 +40,15 @@ def test_import_loads_nothing_heavy() -> None:
 
 @pytest.mark.parametrize(
     "package",
-    ["tasks", "problems", "optim", "baselines.few_shot", "baselines.learned_optimizers"],
+    [
+        "tasks",
+        "problems",
+        "optim",
+        "baselines.few_shot",
+        "baselines.learned_optimizers",
+        "baselines.multitask",
+        "baselines.transfer",
+    ],
 )
 def test_every_name_that_loads_late_is_there(package: str) -> None:
     module = importlib.import_module(f"metagym.{package}")

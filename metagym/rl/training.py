@@ -7,6 +7,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -212,11 +213,16 @@ def _array(tensor: torch.Tensor) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """One torch thread: faster for small networks, and the same numbers every time."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def torch_threads(count: int) -> Iterator[None]:
+    """``count`` threads of torch inside of the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
+
+
+def one_thread() -> AbstractContextManager[None]:
+    """One torch thread: faster for small networks, and the same numbers every time."""
+    return torch_threads(1)

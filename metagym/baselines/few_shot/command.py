@@ -7,14 +7,15 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import MISSING, Field, asdict, field, fields, make_dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from metagym.baselines.few_shot import make_method, method_class
 from metagym.baselines.few_shot.base import FewShotMethod, TaskShape
 from metagym.baselines.few_shot.judge import evaluate_few_shot
 from metagym.baselines.few_shot.train import TrainConfig, load_method, train_few_shot
+from metagym.baselines.merged_config import merge_configs, pick
 from metagym.evaluation.results import Result
 from metagym.tasks import make_tasks
 from metagym.tasks.few_shot import TaskDistribution
@@ -51,7 +52,9 @@ class Face:
     def __init__(self, name: str) -> None:
         self.name = name
         self.method = method_class(name)
-        self.Config = _merged(f"{name}_config", self.method, TrainConfig)
+        self.Config = merge_configs(
+            f"{name}_config", inspect.getdoc(self.method) or name, (self.method.Config, TrainConfig)
+        )
 
     def recipe(self, tasks_name: str) -> Any:
         """The settings of the paper for these tasks; the defaults elsewhere."""
@@ -93,7 +96,7 @@ class Face:
         """
         settings = asdict(self.recipe(tasks_name) if config is None else config)
         tasks = make_tasks(tasks_name.lower(), **(env_kwargs or {}))
-        loop = TrainConfig(**_pick(TrainConfig, settings))
+        loop = TrainConfig(**pick(TrainConfig, settings))
         method = self.make(tasks, settings, seed)
         train_few_shot(
             method, tasks, out, loop, seed=seed, iterations=steps, seconds=seconds,
@@ -106,7 +109,7 @@ class Face:
     ) -> FewShotMethod:
         """The method with what ``settings`` says of it."""
         kind = self.method.Config
-        return make_method(self.name, tasks, kind(**_pick(kind, settings)), seed=seed)
+        return make_method(self.name, tasks, kind(**pick(kind, settings)), seed=seed)
 
     def load(self, folder: str | Path) -> FewShotMethod:
         """The method of a checkpoint; it is judged by ``evaluate_few_shot``."""
@@ -137,37 +140,3 @@ def evaluate_checkpoint(
         load_method(folder), tasks, split, count, seed,
         batch=min(count, 100) if num_envs is None else num_envs, tasks_kwargs=tasks_kwargs,
     )  # fmt: skip
-
-
-def _pick(kind: type, settings: dict[str, Any]) -> dict[str, Any]:
-    return {entry.name: settings[entry.name] for entry in fields(kind)}
-
-
-def _merged(name: str, method: type[FewShotMethod], loop: type) -> type:
-    """One frozen dataclass with the fields, types, defaults and docs of two.
-
-    Raises:
-        TypeError: both have a field of the same name.
-    """
-    kinds = (method.Config, loop)
-    found: list[tuple[str, Any, Field[Any]]] = []
-    for kind in kinds:
-        types = get_type_hints(kind, include_extras=True)
-        for entry in fields(kind):
-            if entry.default is MISSING:
-                raise TypeError(f"{kind.__qualname__}.{entry.name} needs a default.")
-            found.append((entry.name, types[entry.name], field(default=entry.default)))
-    doc = f"{inspect.getdoc(method)}\n\nArgs:\n"
-    doc += "".join(f"    {line}\n" for kind in kinds for line in _argument_docs(kind))
-    return make_dataclass(name, found, frozen=True, namespace={"__doc__": doc})
-
-
-def _argument_docs(kind: type) -> list[str]:
-    """The lines below "Args:" in the docstrings of a dataclass and of its bases."""
-    lines: list[str] = []
-    for base in reversed(kind.__mro__):
-        text = inspect.cleandoc(vars(base).get("__doc__") or "")
-        _, found, arguments = text.partition("Args:\n")
-        block = arguments.split("\n\n")[0] if found else ""
-        lines += [line.removeprefix("    ") for line in block.splitlines()]
-    return lines

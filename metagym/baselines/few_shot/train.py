@@ -7,23 +7,28 @@ tasks are for ``judge.evaluate_few_shot`` alone.
 
 from __future__ import annotations
 
-import contextlib
 import math
-import shlex
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import nn
 
 from metagym.baselines.few_shot import METHODS, make_method, method_class
 from metagym.baselines.few_shot.base import FewShotMethod, TaskShape, score_name
 from metagym.baselines.few_shot.judge import few_shot_scores, memory_hint, to_device
+from metagym.baselines.saving import (
+    arrays,
+    copy_moments,
+    copy_tensors,
+    load_moments,
+    load_weights,
+    run_record,
+    tuples,
+)
 from metagym.checkpoint import load_checkpoint, save_checkpoint
 from metagym.errors import (
     CheckpointError,
@@ -33,7 +38,7 @@ from metagym.errors import (
     check_positive,
 )
 from metagym.monitoring import RunLogger, progress_bar
-from metagym.rl.training import Budget
+from metagym.rl.training import Budget, torch_threads
 from metagym.tasks.few_shot import TaskDistribution
 from metagym.tasks.streams import choose_device
 
@@ -168,21 +173,18 @@ def train_few_shot(
 
     def save(snapshot: dict[str, Any]) -> None:
         """Write the checkpoint; its weights are the best ones where there are such."""
-        method.training_record = {**_record(seed), **snapshot["run"]}
+        method.training_record = {**run_record(seed), **snapshot["run"]}
         save_checkpoint(
             out, {**described, "training": method.training_record},
-            _arrays(snapshot["best"] or snapshot["model"]), _arrays(snapshot),
+            arrays(snapshot["best"] or snapshot["model"]), arrays(snapshot),
         )  # fmt: skip
 
     def snapshot() -> dict[str, Any]:
         """All that the next iteration depends on; it shares no memory with what goes on."""
         elapsed = round(seconds_before + budget.elapsed, 3)
         return {
-            "model": _copy(method.state_dict()),
-            "optimizer": {
-                str(index): _copy(moments)
-                for index, moments in optimizer.state_dict()["state"].items()
-            },
+            "model": copy_tensors(method.state_dict()),
+            "optimizer": copy_moments(optimizer),
             "generator": generator.get_state(),
             "best": dict(best_weights),
             "run": {**asdict(run), "seconds": elapsed},
@@ -191,7 +193,7 @@ def train_few_shot(
     seconds_before = run.seconds
     larger_is_better = method.shape.kind == "classification"
     with (
-        _threads(config.threads),
+        torch_threads(config.threads),
         RunLogger(out, resume_step=run.iteration if resume else None) as log,
         progress_bar(
             f"{method.label} {tasks.name}", steps=iterations, seconds=seconds, shown=progress
@@ -227,7 +229,7 @@ def train_few_shot(
                                             score < run.best):  # fmt: skip
                         run.best, run.waited = score, 0
                         if config.patience is not None:
-                            best_weights = _copy(method.state_dict())
+                            best_weights = copy_tensors(method.state_dict())
                     else:
                         run.waited += 1
                     save(latest := snapshot())
@@ -255,11 +257,11 @@ def load_method(folder: str | Path, device: str = "auto") -> FewShotMethod:
             f"{', '.join(METHODS)}."
         )
     try:
-        shape = TaskShape(**_tuples(saved.config["shape"]))
+        shape = TaskShape(**tuples(saved.config["shape"]))
         known = {field.name for field in fields(method_class(name).Config)}
-        chosen = {k: v for k, v in _tuples(saved.config["config"]).items() if k in known}
+        chosen = {k: v for k, v in tuples(saved.config["config"]).items() if k in known}
         method = make_method(name, shape, method_class(name).Config(**chosen))
-        _load_weights(method, saved.weights)
+        load_weights(method, saved.weights)
     except (KeyError, TypeError, InvalidArgumentError) as error:
         raise CheckpointError(f"{folder} does not describe a {name}: {error}.") from None
     method.training_record = saved.config.get("training")
@@ -344,15 +346,6 @@ def _describe(
     }  # fmt: skip
 
 
-def _record(seed: int) -> dict[str, Any]:
-    return {
-        "seed": seed,
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-    }
-
-
 def _restore(
     out: Path,
     method: FewShotMethod,
@@ -361,49 +354,8 @@ def _restore(
 ) -> tuple[_Run, dict[str, torch.Tensor]]:
     """Continue from the checkpoint in ``out``; how far it was, and the best weights."""
     state = load_checkpoint(out, method.name).extra()
-    _load_weights(method, state["model"])
-    whole = optimizer.state_dict()
-    whole["state"] = {
-        int(index): {name: torch.tensor(value) for name, value in moments.items()}
-        for index, moments in state["optimizer"].items()
-    }
-    optimizer.load_state_dict(whole)
+    load_weights(method, state["model"])
+    load_moments(optimizer, state["optimizer"])
     generator.set_state(torch.tensor(state["generator"]))
     best = {n: torch.tensor(x, device=method.device) for n, x in state["best"].items()}
     return _Run(**state["run"]), best
-
-
-def _load_weights(method: nn.Module, weights: dict[str, np.ndarray]) -> None:
-    try:
-        method.load_state_dict({name: torch.tensor(value) for name, value in weights.items()})
-    except RuntimeError as error:
-        raise CheckpointError(f"Use the config and the tasks of training: {error}.") from None
-
-
-def _copy(tensors: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """Copies on the same device; whatever is not a tensor is left away."""
-    return {n: x.detach().clone() for n, x in tensors.items() if isinstance(x, torch.Tensor)}
-
-
-def _arrays(tree: Any) -> Any:
-    """The tree with numpy arrays for tensors."""
-    if isinstance(tree, torch.Tensor):
-        return tree.cpu().numpy()
-    if isinstance(tree, dict):
-        return {name: _arrays(value) for name, value in tree.items()}
-    return tree
-
-
-def _tuples(values: dict[str, Any]) -> dict[str, Any]:
-    """What JSON turned into lists, as tuples again."""
-    return {name: tuple(x) if isinstance(x, list) else x for name, x in values.items()}
-
-
-@contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -1,0 +1,132 @@
+"""Runs that are written: resumed bit for bit, saved by Ctrl-C, refused where they do not fit."""
+
+import numpy as np
+import pytest
+import torch
+
+from metagym.baselines.transfer.command import load_deep_method
+from metagym.baselines.transfer.deep_controls import SourceOnly
+from metagym.baselines.transfer.deep_methods import make_deep_method
+from metagym.checkpoint import load_checkpoint
+from metagym.errors import CheckpointError, InvalidArgumentError
+from metagym.monitoring import read_scalars
+from metagym.tasks.domains import gaussians
+
+SMALL = {"hidden": (8,), "batch": 8, "iterations": 20, "save_every": 7, "log_every": 5}
+
+
+@pytest.fixture(scope="module")
+def pair():
+    return gaussians(examples=60)
+
+
+def run(name, pair, out, resume=False, **fields):
+    method = make_deep_method(name, device="cpu", out=out, resume=resume, **{**SMALL, **fields})
+    return method.fit(pair.X, pair.y, pair.Xt, pair.yt)
+
+
+def interrupt_at(monkeypatch, call):
+    """Ctrl-C in the middle of gradient step ``call``, whichever method trains."""
+    counted = iter(range(10_000))
+    step = torch.optim.Optimizer.zero_grad
+
+    def zero_grad(self, *args, **kwargs):
+        if next(counted) == call:
+            raise KeyboardInterrupt
+        step(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.Optimizer, "zero_grad", zero_grad)
+
+
+PHASED = {"pretraining": 15}
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "at"),
+    [
+        ("dann", {}, 13),
+        ("deep_coral", {"schedule": "cosine"}, 6),
+        ("transfer_fine_tuning", PHASED, 9),  # in the first phase
+        ("transfer_fine_tuning", {**PHASED, "tuned_layers": 1}, 15),  # between the two
+        ("l2_sp", {**PHASED, "new_head": True}, 27),  # in the second
+        ("importance_weighted", PHASED, 21),
+        ("source_only", {}, 0),  # before anything
+    ],
+)
+def test_resumed_is_uninterrupted(name, fields, at, pair, tmp_path, monkeypatch):
+    whole = run(name, pair, tmp_path / "whole", **fields)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, at)
+        with pytest.raises(KeyboardInterrupt):
+            run(name, pair, tmp_path / "parts", **fields)
+    assert load_checkpoint(tmp_path / "parts").config["training"]["iterations"] == at
+    with monkeypatch.context() as patch:  # and once more, before it has made a step
+        interrupt_at(patch, 0)
+        with pytest.raises(KeyboardInterrupt):
+            run(name, pair, tmp_path / "parts", resume=True, **fields)
+    resumed = run(name, pair, tmp_path / "parts", resume=True, **fields)
+    for key, value in whole.model_.state_dict().items():
+        assert torch.equal(value, resumed.model_.state_dict()[key]), key
+    assert (
+        resumed.training_["finished"]
+        and resumed.training_["iterations"] == (whole.training_["iterations"])
+    )
+
+
+def test_a_finished_run_is_only_loaded(pair, tmp_path, monkeypatch):
+    whole = run("dann", pair, tmp_path)
+    interrupt_at(monkeypatch, 0)  # would be raised by the first step
+    again = run("dann", pair, tmp_path, resume=True)
+    np.testing.assert_array_equal(again.predict_proba(pair.X), whole.predict_proba(pair.X))
+
+
+def test_a_longer_last_phase_goes_on(pair, tmp_path):
+    run("transfer_fine_tuning", pair, tmp_path, **PHASED)
+    more = run("transfer_fine_tuning", pair, tmp_path, True, **PHASED, iterations=25)
+    assert more.training_["iterations"] == 40
+    with pytest.raises(CheckpointError, match="15 iterations of 'source'"):
+        run("transfer_fine_tuning", pair, tmp_path, True, pretraining=16)
+
+
+def test_writing_changes_nothing(pair, tmp_path):
+    written = run("dann", pair, tmp_path / "run")
+    silent = run("dann", pair, None)
+    np.testing.assert_array_equal(written.predict_proba(pair.X), silent.predict_proba(pair.X))
+    charts = read_scalars(tmp_path / "run")
+    assert {"train/source_loss", "train/domain_loss", "train/learning_rate"} <= set(charts)
+    assert [step for step, _ in charts["train/loss"]] == [5, 10, 15, 20]
+
+
+@pytest.mark.parametrize("labels", [np.array(["a", "b", "c", "d"]), np.array([1.5, 2.0, 8.0, 9.0])])
+def test_loaded_is_what_was_saved(labels, pair, tmp_path):
+    method = make_deep_method("dann", out=tmp_path, device="cpu", **SMALL)
+    method.fit(pair.X, labels[pair.y], pair.Xt)
+    loaded = load_deep_method(tmp_path, "cpu")
+    np.testing.assert_array_equal(loaded.predict(pair.Xt), method.predict(pair.Xt))
+    np.testing.assert_array_equal(loaded.predict_proba(pair.Xt), method.predict_proba(pair.Xt))
+    assert loaded.settings == method.settings and loaded.classes_.dtype == labels.dtype
+
+
+def test_what_does_not_fit_is_refused(pair, tmp_path):
+    with pytest.raises(CheckpointError):  # nothing is there
+        run("dann", pair, tmp_path / "none", resume=True)
+    run("dann", pair, tmp_path / "run")
+    with pytest.raises(InvalidArgumentError, match="exists"):
+        run("dann", pair, tmp_path / "run")
+    with pytest.raises(CheckpointError, match="other data"):
+        run("dann", gaussians(examples=60, seed=1), tmp_path / "run", resume=True)
+    with pytest.raises(CheckpointError, match="not of 'deep_coral'"):
+        run("deep_coral", pair, tmp_path / "run", resume=True)
+    with pytest.raises(CheckpointError, match="config and the data of training"):
+        run("dann", pair, tmp_path / "run", resume=True, hidden=(9,))
+
+
+def test_seconds_stop_and_a_resume_goes_on(pair, tmp_path):
+    def train(seconds, resume):
+        method = make_deep_method("source_only", device="cpu", out=tmp_path, resume=resume, **SMALL)
+        return method.fit_named(pair.X, pair.y, pair.Xt, seconds=seconds)
+
+    stopped = train(1e-9, False)
+    assert stopped.training_["iterations"] == 0 and not stopped.training_["finished"]
+    assert train(None, True).training_["finished"]
+    assert isinstance(stopped, SourceOnly)

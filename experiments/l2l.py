@@ -6,9 +6,9 @@
 Three parts, each in and beyond the horizon of training (100 steps), on held-out problems:
 
 - ``quadratics``: Gaussian, 10-d, float64, 100 and 1,000 steps. "quadratics" is the shipped policy
-  that PPO trained; "l2l" the LSTM with our inputs, log loss and runs that grow in training, then
-  two ablations; "l2l as published" is the one of Andrychowicz et al. (2016): gradient alone,
-  absolute steps, the sum of f.
+  that PPO trained; "l2l" the LSTM with our inputs and log loss, then trained with runs that grow,
+  then with exact gradients; "l2l as published" is the one of Andrychowicz et al. (2016): gradient
+  alone, absolute steps, the sum of f.
 - ``net``: 48-48-10 networks on projected images; trained on one network, then ten times the
   horizon, other widths and other images. "digits-net" and "minibatch" were trained by RL.
 - ``mnist``: the learning curves of Andrychowicz et al., section 3.2: a network of 20 sigmoid units
@@ -135,7 +135,7 @@ def quadratics(data: str) -> Part:
         },
         {
             "l2l": LSTMConfig(),
-            "l2l, no curriculum": LSTMConfig(curriculum=0.0),
+            "l2l, curriculum": LSTMConfig(curriculum=0.5),
             "l2l, second derivatives": LSTMConfig(second_derivatives=True),
             "l2l as published": PUBLISHED,
         },
@@ -361,7 +361,7 @@ def draw(comparisons: dict[str, Comparison], part: Part) -> Figure:
     """One panel per place; the horizon of training is dotted."""
     columns = min(3, len(comparisons))
     rows = -(-len(comparisons) // columns)
-    drawing = Figure(figsize=(5.2 * columns, 4 * rows), dpi=110, layout="constrained")
+    drawing = Figure(figsize=(6.5 * columns, 4 * rows), dpi=110, layout="constrained")
     panels = list(drawing.subplots(rows, columns, squeeze=False).flat)
     for axes, (name, comparison) in zip(panels, comparisons.items(), strict=False):
         comparison.draw(axes)

@@ -40,7 +40,7 @@ METHODS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "MAML": ("maml", {}, {}),
     "FOMAML": ("fomaml", {}, {}),
     "Meta-SGD": ("meta_sgd", {}, {}),
-    "MAML++": ("maml_plus_plus", {}, {}),
+    "MAML++": ("maml_plus_plus", {}, {"max_grad_norm": 10.0}),  # without it 10-shot diverges
     "ANIL": ("anil", {}, {}),
     "Reptile": ("reptile", {}, _SGD),
     "pretrained control": ("joint", {}, {}),

@@ -111,10 +111,13 @@ def save_figure(comparisons: Sequence[Comparison], path: str | Path) -> None:
 
 
 def _draw_curves(axes: Axes, results: Sequence[Result]) -> None:
-    for result in results:
+    for row, result in enumerate(results):
         assert result.curves is not None
         mean, quantiles = result.curves["mean"], result.curves["quantiles"]
-        (line,) = axes.plot(mean, label=f"{result.agent}  {result.mean:.2f}", linewidth=1.8)
+        (line,) = axes.plot(
+            mean, label=f"{result.agent}  {result.mean:.2f}", linewidth=1.8,
+            linestyle="-" if row < 10 else "--",  # matplotlib has ten colours
+        )  # fmt: skip
         axes.fill_between(
             np.arange(len(mean)), quantiles["0.1"], quantiles["0.9"],
             color=line.get_color(), alpha=0.12, linewidth=0,
@@ -123,7 +126,10 @@ def _draw_curves(axes: Axes, results: Sequence[Result]) -> None:
     axes.set_xlabel("step")
     axes.set_ylabel(results[0].curves["quantity"])
     axes.grid(alpha=0.25)
-    axes.legend(title="mean at the last step", fontsize=8, title_fontsize=8)
+    beside: dict[str, Any] = (
+        {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0)} if len(results) > 6 else {}
+    )
+    axes.legend(title="mean at the last step", fontsize=8, title_fontsize=8, **beside)
 
 
 def _draw_means(axes: Axes, results: Sequence[Result]) -> None:

@@ -55,10 +55,9 @@ class Config:
         layers: of the LSTM.
         objective: minimise the sum of the "loss" or of its "log" along the run.
         unroll: steps that are differentiated at once.
-        second_derivatives: differentiate what the network reads, too: exact, slower, and no better
-            on quadratics; the published form does not.
-        curriculum: share of the training during which runs grow from one unroll to the horizon;
-            on quadratics this matters most.
+        second_derivatives: differentiate what the network reads, too: exact and slower; the
+            published form does not.
+        curriculum: share of the training during which runs grow from one unroll to the horizon.
         random_scaling: coordinates are multiplied by e^u, u uniform in ± this; the optimiser then
             meets curvatures that its training problems do not have (Lv et al. 2017).
         steps: optimisation steps, all problems together, unless the command line says how long.
@@ -80,7 +79,7 @@ class Config:
     objective: Literal["log", "loss"] = "log"
     unroll: int = 20
     second_derivatives: bool = False
-    curriculum: float = 0.5
+    curriculum: float = 0.0
     random_scaling: float = 0.0
     steps: int = 10_000_000
     num_envs: int = 128
@@ -92,9 +91,7 @@ class Config:
 
 
 # The optimiser as it was published, for comparison.
-PUBLISHED = Config(
-    inputs=("gradient",), step="absolute", objective="loss", curriculum=0.0, learning_rate=3e-3
-)
+PUBLISHED = Config(inputs=("gradient",), step="absolute", objective="loss", learning_rate=3e-3)
 
 
 def train(

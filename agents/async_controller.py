@@ -139,7 +139,7 @@ def train(
         steps_done, seconds_before = (saved.config["training"][k] for k in ("steps", "seconds"))
     ray = start_ray(config.address, config.replicas)
     check_cpus(ray, config.replicas * config.cpus, f"replicas={config.replicas}")
-    budget = Budget(steps, seconds)
+    budget = Budget(steps, seconds, seconds_before)
     servers = Servers.start(ray, config.servers, state, config.learning_rate, critic)
     replicas = _Replicas(ray, config, gym.spec(env_id.rpartition(":")[2]), env_kwargs, servers,
                          seed, starts)  # fmt: skip
@@ -151,7 +151,7 @@ def train(
         config_json = {
             "agent": NAME, "env_id": env_id, "env_kwargs": env_kwargs, "config": asdict(config),
             "space": describe(space),
-            "training": training_record(env, steps_done, seconds_before + budget.elapsed, seed),
+            "training": training_record(env, steps_done, budget.elapsed, seed),
         }  # fmt: skip
         save_checkpoint(out, config_json, model, state)
 
@@ -162,7 +162,13 @@ def train(
         saver = Saver(save)
         log = ends.enter_context(RunLogger(out, **before))
         show = ends.enter_context(
-            progress_bar(f"{NAME} {env_id}", steps=steps, seconds=seconds, shown=progress)
+            progress_bar(
+                f"{NAME} {env_id}",
+                steps=steps,
+                seconds=seconds,
+                before=budget.before,
+                shown=progress,
+            )
         )
         log.hyperparameters(asdict(config))
         try:

@@ -118,7 +118,7 @@ def train(
         seed: of weights, trainings and exploration.
         steps: tokens in total, those before a resume included; ``config.steps`` if neither it nor
             ``seconds`` is given.
-        seconds: stop after so many seconds.
+        seconds: stop after so many, those before a resume included.
         resume: go on from the checkpoint in ``out``.
         env_kwargs: of the environment.
         progress: show a progress bar.
@@ -150,14 +150,14 @@ def train(
         critic.set_state(state["critic"])
         best = Best(**state["best"])
         steps_done, seconds_before = (saved.config["training"][k] for k in ("steps", "seconds"))
-    budget = Budget(steps, seconds)
+    budget = Budget(steps, seconds, seconds_before)
 
     def snapshot() -> tuple[Any, ...]:
         """The checkpoint of this moment, between two iterations."""
         config_json = {
             "agent": NAME, "env_id": env_id, "env_kwargs": env_kwargs, "config": asdict(config),
             "space": describe(space),
-            "training": training_record(env, steps_done, seconds_before + budget.elapsed, seed),
+            "training": training_record(env, steps_done, budget.elapsed, seed),
         }  # fmt: skip
         state = get_training_state(policy, optimizer, generator, env)
         state["critic"] = critic.get_state()
@@ -170,7 +170,13 @@ def train(
     with (
         one_thread(),
         RunLogger(out, **before) as log,
-        progress_bar(f"controller {env_id}", steps=steps, seconds=seconds, shown=progress) as show,
+        progress_bar(
+            f"controller {env_id}",
+            steps=steps,
+            seconds=seconds,
+            before=budget.before,
+            shown=progress,
+        ) as show,
     ):
         log.hyperparameters(asdict(config))
         try:

@@ -104,7 +104,8 @@ def train(
         seed: of weights, tasks and exploration.
         steps: environment steps in total, those before a resume included; ``config.steps`` if
             neither it nor ``seconds`` is given.
-        seconds: stop after so many seconds; with it the number of steps depends on the machine.
+        seconds: stop after so many, those before a resume included; with it the number of steps
+            depends on the machine.
         resume: go on from the checkpoint in ``out`` (weights, optimiser and step count; SB3 keeps
             no state of random streams, so the tasks go on with a new seed).
         env_kwargs: of the environment.
@@ -127,7 +128,7 @@ def train(
             step_size=config.step_size, memory=config.memory, reward=config.reward,
             env_kwargs=env_kwargs,
         )  # fmt: skip
-        budget = Budget(steps, seconds)
+        budget = Budget(steps, seconds, before["seconds"])
         model = _model(env, config, seed + before["steps"], budget)
         model.num_timesteps = before["steps"]
         if resume:
@@ -143,19 +144,21 @@ def train(
         model.set_logger(configure(str(out), ["tensorboard"]))
 
         def save() -> None:
-            spent = before["seconds"] + budget.elapsed
+            spent = budget.elapsed
             training = training_record(env, model.num_timesteps, spent, seed)
             _save(out, model, env_id, env_kwargs, config, rule, training)
 
         saver = Saver(save)
-        with progress_bar(f"ppo {env_id}", steps=steps, seconds=seconds, shown=progress) as show:
+        with progress_bar(
+            f"ppo {env_id}", steps=steps, seconds=seconds, before=budget.before, shown=progress
+        ) as show:
             drawing = trained.Progress(env_id, env_kwargs)
             monitor = _Monitor(config, budget, saver, show, drawing, out)
             # Without a number of steps the callback ends the run.
             remaining = (steps or 2**62) - model.num_timesteps
             # A crash leaves the last checkpoint alone.
             try:
-                if remaining > 0:
+                if remaining > 0 and budget.used(model.num_timesteps) < 1.0:
                     model.learn(remaining, callback=monitor, reset_num_timesteps=False)
                 saver.now()
             except KeyboardInterrupt:

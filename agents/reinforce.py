@@ -119,7 +119,8 @@ def train(
         seed: of weights, tasks and exploration.
         steps: environment steps in total, those before a resume included; ``config.steps`` if
             neither it nor ``seconds`` is given.
-        seconds: stop after so many seconds; with it the number of steps depends on the machine.
+        seconds: stop after so many, those before a resume included; with it the number of steps
+            depends on the machine.
         resume: go on from the checkpoint in ``out``; with ``steps`` to the same numbers, bit for
             bit, as if there had been no break.
         env_kwargs: of the environment.
@@ -150,7 +151,7 @@ def train(
             saved = load_checkpoint(out, NAME)
             set_training_state(saved.extra(), actor, optimizer, noise, env)
             steps_done, seconds_before = (saved.config["training"][k] for k in ("steps", "seconds"))
-        budget = Budget(steps, seconds)
+        budget = Budget(steps, seconds, seconds_before)
 
         def snapshot() -> tuple[Any, ...]:
             """The checkpoint of this moment, between two batches."""
@@ -158,7 +159,7 @@ def train(
                 "agent": NAME, "env_id": env_id, "env_kwargs": env_kwargs, "config": asdict(config),
                 "rule": None if rule is None else rule.config,
                 "training": training_record(
-                    env, steps_done, seconds_before + budget.elapsed, seed
+                    env, steps_done, budget.elapsed, seed
                 ),
             }  # fmt: skip
             weights = to_arrays(actor.means, "actor")
@@ -172,7 +173,9 @@ def train(
         label = f"reinforce {env_id}"
         with (
             RunLogger(out, resume_step=steps_done if resume else None) as log,
-            progress_bar(label, steps=steps, seconds=seconds, shown=progress) as show,
+            progress_bar(
+                label, steps=steps, seconds=seconds, before=budget.before, shown=progress
+            ) as show,
         ):
             log.hyperparameters(asdict(config))
             next_figure = budget.used(steps_done)

@@ -169,7 +169,8 @@ def train(
         seed: of weights, tasks and exploration.
         steps: environment steps in total, those before a resume included; ``config.steps`` if
             neither it nor ``seconds`` is given.
-        seconds: stop after so many seconds; with it the number of steps depends on the machine.
+        seconds: stop after so many, those before a resume included; with it the number of steps
+            depends on the machine.
         resume: go on from the checkpoint in ``out``; with ``steps`` to the same numbers, bit for
             bit, as if there had been no break.
         env_kwargs: of the environment.
@@ -197,7 +198,7 @@ def train(
         saved = load_checkpoint(out, NAME)
         set_training_state(saved.extra(), policy, optimizer, generator, env)
         steps_done, seconds_before = (saved.config["training"][k] for k in ("steps", "seconds"))
-    budget = Budget(steps, seconds)
+    budget = Budget(steps, seconds, seconds_before)
 
     def snapshot() -> tuple[Any, ...]:
         """The checkpoint of this moment, between two iterations."""
@@ -206,7 +207,7 @@ def train(
             "observations": describe_space(env.single_observation_space),
             "actions": describe_space(env.single_action_space),
             "length": _trial_length(env),
-            "training": training_record(env, steps_done, seconds_before + budget.elapsed, seed),
+            "training": training_record(env, steps_done, budget.elapsed, seed),
         }  # fmt: skip
         state = get_training_state(policy, optimizer, generator, env)
         return config_json, state["model"], state
@@ -219,7 +220,9 @@ def train(
     with (
         one_thread(),
         RunLogger(out, resume_step=steps_done if resume else None) as log,
-        progress_bar(f"rl2 {env_id}", steps=steps, seconds=seconds, shown=progress) as show,
+        progress_bar(
+            f"rl2 {env_id}", steps=steps, seconds=seconds, before=budget.before, shown=progress
+        ) as show,
     ):
         log.hyperparameters(asdict(config))
         try:

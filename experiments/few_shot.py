@@ -8,7 +8,8 @@
 Every method is trained on the training classes and judged on tasks of test classes that nobody
 has seen, all methods on the same tasks, with 95 % intervals over tasks. In the full mode training
 stops early by validation tasks; elsewhere the final weights count. What is in --out already is
-not computed again, and an interrupted training goes on.
+not computed again, and an interrupted training goes on; what was trained with other settings is
+refused. The recipes are those of ``metagym.baselines.few_shot.recipes``.
 """
 
 from __future__ import annotations
@@ -16,25 +17,24 @@ from __future__ import annotations
 import functools
 import json
 import re
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 import tyro
 
+from few_shot_runs import refuse_other, trained
 from metagym.baselines.few_shot import make_method
 from metagym.baselines.few_shot.base import FewShotMethod
 from metagym.baselines.few_shot.judge import evaluate_few_shot
-from metagym.baselines.few_shot.train import TrainConfig, load_method, train_few_shot
-from metagym.baselines.few_shot.training_tasks import AllClasses, TrainOn
-from metagym.checkpoint import CONFIG, read_config
-from metagym.core.task import SPLITS
+from metagym.baselines.few_shot.recipes import IMAGES, Recipe, recipe
+from metagym.baselines.few_shot.train import TrainConfig
+from metagym.baselines.few_shot.training_tasks import AllClasses, TrainOn, training_tasks
+from metagym.checkpoint import CONFIG
 from metagym.errors import InvalidArgumentError, check_choice
 from metagym.evaluation import Result
 from metagym.files import write_atomically
 from metagym.tasks.episodes import ImageTasks
-from metagym.tasks.few_shot import TaskDistribution
 from metagym.tasks.image_sets import ImageSet, load_image_set
 
 SETTINGS = ("5w1s", "5w5s", "20w1s", "20w5s")
@@ -53,82 +53,7 @@ PUBLISHED: dict[str, tuple[float, ...]] = {
 # What two cores have to reach within an hour: row and setting.
 TARGETS = {("prototypical", "5w1s"): 98.0, ("prototypical", "5w5s"): 99.3, ("maml", "5w1s"): 94.0}
 QUICK_SECONDS, TARGET_SECONDS = 540.0, 3300.0  # of training, so that judging fits in as well
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How one row of the table is trained.
-
-    Attributes:
-        method: its name in ``make_method``.
-        fields: of the method's config.
-        loop: fields of ``TrainConfig``.
-        tasks: arguments of ``ImageTasks`` in training, where they differ from those of the test.
-        all_classes: train on ordinary classification.
-        full: what the full mode changes, by the names above.
-    """
-
-    method: str
-    fields: dict[str, Any] = field(default_factory=dict)
-    loop: dict[str, Any] = field(default_factory=dict)
-    tasks: dict[str, Any] = field(default_factory=dict)
-    all_classes: bool = False
-    full: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-
-# Of methods that embed all examples of a batch at once.
-_COSINE = {"schedule": "cosine", "outer_rate": 2e-3, "amp": "auto"}
-# Many ways in training, one task a step.
-_MANY_WAYS = Recipe(
-    "prototypical", {"pooling": "max"}, {**_COSINE, "meta_batch": 1},
-    {"ways": 30, "shots": 1, "queries": 5},
-    full={"tasks": {"ways": 60}, "loop": {"iterations": 40_000}},
-)  # fmt: skip
-_AS_TESTED = Recipe(
-    "matching", {"pooling": "max"}, {**_COSINE, "meta_batch": 8}, {"queries": 5},
-    full={"loop": {"iterations": 60_000, "meta_batch": 16}},
-)  # fmt: skip
-# MAML's recipe: 64 strided filters, inner rate 0.4, one inner step and three for the test.
-_GRADIENT = Recipe(
-    "maml", {"inner_rate": 0.4, "inner_steps": 1, "test_steps": 3},
-    {"meta_batch": 16, "outer_rate": 2e-3, "schedule": "cosine", "max_grad_norm": 10.0},
-    {"queries": 5},
-    full={"loop": {"iterations": 60_000, "meta_batch": 32, "outer_rate": 1e-3}},
-)  # fmt: skip
-_PRETRAINED = Recipe(
-    "nearest_neighbour", {"pooling": "max"}, {**_COSINE, "meta_batch": 1}, all_classes=True,
-    full={"loop": {"iterations": 40_000}},
-)  # fmt: skip
-_REPTILE = Recipe(
-    "reptile", {"inner_rate": 1e-3, "inner_optimizer": "adam", "minibatch": 10, "norm": "support",
-                "test_steps": 50},
-    {"meta_batch": 5, "optimizer": "sgd", "outer_rate": 1.0, "schedule": "linear"},
-    {"queries": 10},
-    full={"loop": {"iterations": 100_000}},
-)  # fmt: skip
-
-RECIPES: dict[str, Recipe] = {
-    "nearest_neighbour": _PRETRAINED,
-    "fine_tuning": replace(_PRETRAINED, method="fine_tuning"),
-    "siamese": replace(_AS_TESTED, method="siamese"),
-    "matching": _AS_TESTED,
-    "matching_fce": replace(_AS_TESTED, fields={"pooling": "max", "full_context": True}),
-    "prototypical": _MANY_WAYS,
-    "relation": replace(_AS_TESTED, method="relation"),
-    "lstm": replace(_AS_TESTED, method="lstm"),
-    "snail": replace(_AS_TESTED, method="snail"),
-    "meta_lstm": Recipe(
-        "meta_lstm", {}, {"meta_batch": 4, "outer_rate": 1e-3, "max_grad_norm": 0.25},
-        {"queries": 5}, full={"loop": {"iterations": 50_000}},
-    ),
-    "maml": _GRADIENT,
-    "fomaml": replace(_GRADIENT, method="fomaml"),
-    "anil": replace(_GRADIENT, method="anil"),
-    "meta_sgd": replace(_GRADIENT, method="meta_sgd"),
-    "maml_plus_plus": replace(_GRADIENT, method="maml_plus_plus", fields={"inner_rate": 0.1}),
-    "reptile": _REPTILE,
-    "reptile_transductive": replace(_REPTILE, fields={**_REPTILE.fields, "norm": "batch"}),
-}  # fmt: skip
+HOW = "how_trained.json"  # in the folder of each entry
 
 
 @dataclass(frozen=True)
@@ -140,7 +65,7 @@ class Config:
         quick: 5-way 1-shot, minutes a method (the default).
         targets: the named targets of Omniglot, within an hour each on two cores.
         full: all settings, for a GPU.
-        split_rule: of Omniglot's characters, see ``load_omniglot``; most papers take "vinyals".
+        split_rule: of Omniglot; "vinyals": as many characters as in that paper, in file order.
         methods: rows of the table, in place of all.
         settings: such as "5w1s", in place of those of the mode.
         out: folder of the results and checkpoints.
@@ -201,11 +126,16 @@ def main(config: Config) -> dict[tuple[str, str], Result]:
 
 
 def _result(config: Config, row: str, setting: str, folder: Path) -> Result:
-    """What was saved for this entry, or else its training (what is left of it) and judging."""
+    """What was saved for this entry, or else its training (what is left of it) and judging.
+
+    Raises:
+        InvalidArgumentError: what is there was trained in another way.
+    """
+    _check_same(config, row, setting, folder)
     path = folder / "result.json"
     if path.is_file():
         saved = Result.load(path)
-        if (len(saved.scores), saved.env_kwargs) == (config.tasks, _record(config, setting)):
+        if len(saved.scores) == config.tasks:
             return saved
     judged = make_tasks(config, setting)
     method = _trained(config, row, setting, judged, folder / "run")
@@ -218,32 +148,53 @@ def _result(config: Config, row: str, setting: str, folder: Path) -> Result:
     return result
 
 
+def _check_same(config: Config, row: str, setting: str, folder: Path) -> None:
+    """Write down how this entry is trained; where something lies already, compare with that."""
+    asked = how_trained(config, row, setting)
+    path = folder / HOW
+    if path.is_file():
+        refuse_other(folder, asked, json.loads(path.read_text()))
+    elif (folder / "result.json").is_file() or (folder / "run" / CONFIG).is_file():
+        raise InvalidArgumentError(
+            f"{folder} does not say how it was trained ({HOW} is missing); choose another --out "
+            "or remove it."
+        )
+    else:
+        write_atomically(path, (json.dumps(asked, indent=1) + "\n").encode())
+
+
+def how_trained(config: Config, row: str, setting: str) -> dict[str, Any]:
+    """All that the weights of an entry depend on, but for its seed, as JSON."""
+    found = _recipe(config, row, setting)
+    told = {name: getattr(found, name) for name in ("method", "fields", "loop", "all_classes")}
+    made = {
+        **told, "training_tasks": found.tasks, "judged": _record(config, setting),
+        "seconds": _seconds(config), "iterations": config.iterations,
+    }  # fmt: skip
+    how: dict[str, Any] = json.loads(json.dumps(made))
+    return how
+
+
 def _trained(
     config: Config, row: str, setting: str, judged: ImageTasks, run: Path
 ) -> FewShotMethod:
-    recipe = _recipe(config, row)
-    tasks = _training_tasks(recipe, config, setting, judged)
-    fields = dict(recipe.fields)
+    found = _recipe(config, row, setting)
+    tasks = training_tasks(found, judged)
+    fields = dict(found.fields)
     if isinstance(tasks, TrainOn) and isinstance(tasks.train, AllClasses):
         fields["classes"] = tasks.train.classes
-    loop = TrainConfig(**recipe.loop, threads=config.threads, device=config.device)
-    iterations = config.iterations
-    seconds = None if iterations else config.seconds or _seconds(config.mode)
-    resume = (run / CONFIG).is_file()
-    if resume and seconds is not None:  # an interrupted training goes on for what is left
-        seconds -= read_config(run)["training"]["seconds"]
-        if seconds < 1.0:
-            return load_method(run, config.device)
-    return train_few_shot(
-        make_method(recipe.method, tasks, seed=config.seed, **fields), tasks, run, loop,
-        seed=config.seed, iterations=iterations, seconds=seconds, resume=resume,
-        tasks_name=config.data, tasks_kwargs=_record(config, setting),
+    told = {} if config.iterations is None else {"iterations": config.iterations}
+    loop = TrainConfig(**{**found.loop, **told, "threads": config.threads, "device": config.device})
+    return trained(
+        make_method(found.method, tasks, seed=config.seed, **fields), tasks, run, loop,
+        config.seed, seconds=_seconds(config), tasks_name=config.data,
+        tasks_kwargs=_record(config, setting),
     )  # fmt: skip
 
 
-def make_tasks(config: Config, setting: str, **changes: Any) -> ImageTasks:
-    """The tasks of a setting such as "5w1s", with other arguments where ``changes`` says so."""
-    kwargs = {**_tasks_kwargs(config, setting), **changes}
+def make_tasks(config: Config, setting: str) -> ImageTasks:
+    """The tasks of a setting such as "5w1s"."""
+    kwargs = _tasks_kwargs(config, setting)
     return ImageTasks(_images(config.data, **_rule(config)), **kwargs, device=config.device)
 
 
@@ -252,44 +203,17 @@ def _images(data: str, **kwargs: str) -> ImageSet:
     return load_image_set(data, **kwargs)
 
 
-def all_classes(tasks: ImageTasks, batch: int = 64) -> AllClasses:
-    """Ordinary classification of the training classes of ``tasks``, turned ones included."""
-    source = tasks.images
-    parts, labels = [], []
-    for label, number in enumerate(source.split["train"]):
-        start, count = int(source.starts[number]), int(source.counts[number])
-        parts.append(torch.from_numpy(source.images[start : start + count].copy()))
-        labels.append(torch.full((count,), label))
-    examples, classes = torch.cat(parts), torch.cat(labels)
-    if tasks.rotations in ("train", "all"):
-        turned = [torch.rot90(examples, k, (-2, -1)) for k in range(4)]
-        examples = torch.cat(turned)
-        classes = torch.cat([classes + k * len(parts) for k in range(4)])
-    return AllClasses(examples.to(tasks.device), classes.to(tasks.device), batch)
+def _recipe(config: Config, row: str, setting: str) -> Recipe:
+    kwargs = _tasks_kwargs(config, setting)
+    return recipe(row, "images", kwargs["ways"], kwargs["shots"], long=config.mode == "full")
 
 
-def _training_tasks(
-    recipe: Recipe, config: Config, setting: str, judged: ImageTasks
-) -> TaskDistribution:
-    if recipe.all_classes:
-        return TrainOn(all_classes(judged), judged)
-    changes = dict(recipe.tasks)
-    if "ways" in changes:  # small sets have few classes to train on
-        most = min(judged.classes(split) for split in SPLITS)
-        changes["ways"] = max(judged.ways, min(changes["ways"], most))
-    return TrainOn(make_tasks(config, setting, **changes), judged) if changes else judged
-
-
-def _recipe(config: Config, row: str) -> Recipe:
-    recipe = RECIPES[row]
-    if config.mode != "full":
-        return recipe
-    loop = {"patience": 10, **recipe.loop, **recipe.full.get("loop", {})}
-    return replace(recipe, loop=loop, tasks={**recipe.tasks, **recipe.full.get("tasks", {})})
-
-
-def _seconds(mode: str) -> float | None:
-    return {"quick": QUICK_SECONDS, "targets": TARGET_SECONDS, "full": None}[mode]
+def _seconds(config: Config) -> float | None:
+    """Of training, resumes included; None where iterations decide."""
+    if config.iterations is not None:
+        return None
+    mode = {"quick": QUICK_SECONDS, "targets": TARGET_SECONDS, "full": None}[config.mode]
+    return mode if config.seconds is None else config.seconds
 
 
 def _tasks_kwargs(config: Config, setting: str) -> dict[str, Any]:
@@ -315,7 +239,7 @@ def _record(config: Config, setting: str) -> dict[str, Any]:
 def _entries(config: Config) -> list[tuple[str, str]]:
     """Rows and settings to run, in the order of the table."""
     for row in config.methods:
-        check_choice("methods", row, RECIPES)
+        check_choice("methods", row, IMAGES)
     for setting in config.settings:
         _tasks_kwargs(config, setting)
     if config.mode == "targets" and not (config.methods or config.settings):
@@ -324,7 +248,7 @@ def _entries(config: Config) -> list[tuple[str, str]]:
         raise InvalidArgumentError("The targets are those of --data omniglot.")
     every = DIGIT_SETTINGS if config.data == "digits" else SETTINGS
     settings = config.settings or (every if config.mode == "full" else every[:1])
-    return [(row, s) for s in settings for row in config.methods or RECIPES]
+    return [(row, s) for s in settings for row in config.methods or IMAGES]
 
 
 # -- the table ---------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +31,10 @@ def trained(
     loop: TrainConfig,
     seed: int,
     measure: Callable[[FewShotMethod], Mapping[str, float]] | None = None,
+    *,
+    seconds: float | None = None,
+    tasks_name: str | None = None,
+    tasks_kwargs: dict[str, Any] | None = None,
 ) -> FewShotMethod:
     """``method`` after meta-training, of which only what is not in ``out`` yet is done.
 
@@ -40,7 +45,8 @@ def trained(
         loop: of the training; a finished run may go on for more iterations if its outer rate is
             constant.
         seed: of the tasks.
-        measure: see ``train_few_shot``.
+        seconds: of training in all, in place of the loop's iterations.
+        measure, tasks_name, tasks_kwargs: see ``train_few_shot``.
 
     Raises:
         InvalidArgumentError: the run in ``out`` has other settings or more iterations.
@@ -48,20 +54,37 @@ def trained(
     started = (out / CONFIG).is_file()
     if started:
         saved = read_config(out)
-        done = saved["training"]["iteration"]
+        done, spent = saved["training"]["iteration"], saved["training"]["seconds"]
         asked = json.loads(json.dumps(asdict(loop) | asdict(method.config)))
-        other = [name for name in asked if asked[name] != saved["config"].get(name)]
-        other = [name for name in other if name not in _MACHINE]
-        if loop.schedule == "constant" and done <= loop.iterations:
-            other = [name for name in other if name != "iterations"]
-        if other:
-            raise InvalidArgumentError(
-                f"{out} holds a run with other settings ({', '.join(other)}); choose another "
-                "--out or remove it."
-            )
-        if done >= loop.iterations:
+        longer = seconds is None and loop.schedule == "constant" and done <= loop.iterations
+        refuse_other(out, asked, saved["config"], (*_MACHINE, *["iterations"] * longer))
+        if done >= loop.iterations if seconds is None else spent >= seconds:
             return load_method(out, loop.device)
-    return train_few_shot(method, tasks, out, loop, seed=seed, resume=started, measure=measure)
+    return train_few_shot(
+        method, tasks, out, loop, seed=seed, seconds=seconds, resume=started, measure=measure,
+        tasks_name=tasks_name, tasks_kwargs=tasks_kwargs,
+    )  # fmt: skip
+
+
+def refuse_other(
+    out: Path, asked: Mapping[str, Any], saved: Mapping[str, Any], free: Sequence[str] = ()
+) -> None:
+    """Refuse to go on from what was trained with other settings.
+
+    Args:
+        out: where it lies.
+        asked, saved: settings by name, as JSON.
+        free: names that may differ.
+
+    Raises:
+        InvalidArgumentError: another name differs, or is missing in ``saved``.
+    """
+    other = [name for name in asked if asked[name] != saved.get(name) and name not in free]
+    if other:
+        raise InvalidArgumentError(
+            f"{out} holds a run with other settings ({', '.join(other)}); choose another --out or "
+            "remove it."
+        )
 
 
 @torch.no_grad()

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ import tyro
 from matplotlib.figure import Figure
 
 from metagym.agents import learned_lstm, trained
-from metagym.agents.optimizers import HandDesigned, tune
+from metagym.agents.optimizers import GRIDS, HandDesigned, tune
 from metagym.baselines.learned_optimizers.train import PUBLISHED
 from metagym.baselines.learned_optimizers.train import Config as LSTMConfig
 from metagym.checkpoint import CONFIG, read_config
@@ -216,7 +216,7 @@ def register_classifier(data: str) -> None:
 
 
 def main(config: Config) -> dict[str, dict[str, Comparison]]:
-    """Train, tune, compare; write table.md, results.json and a figure for every part."""
+    """Train, tune, compare; write table.md, results.json and curves.png."""
     if config.quick and config.full:
         raise InvalidArgumentError("Either --quick or --full, not both.")
     for name in config.parts:
@@ -224,8 +224,9 @@ def main(config: Config) -> dict[str, dict[str, Comparison]]:
     data = choose_data(config.data)
     found = {}
     lines = [f"Images: {data}. Mean of log10(f + 1e-12) at the last step [95 % interval].", ""]
-    for name in config.parts:
-        part, folder = PARTS[name](data), config.out / f"{name}-{data}"
+    parts = {name: PARTS[name](data) for name in config.parts}
+    for name, part in parts.items():
+        folder = config.out / f"{name}-{data}"
         if name == "quadratics":
             folder = config.out / name
         agents = make_agents(config, part, folder)
@@ -233,9 +234,8 @@ def main(config: Config) -> dict[str, dict[str, Comparison]]:
             place: compare_at(config, part, folder, agents, place) for place in part.places
         }
         lines += table(name, part, found[name])
-        drawing = draw(found[name], part)
-        folder.mkdir(parents=True, exist_ok=True)
-        drawing.savefig(folder / "curves.png")
+    config.out.mkdir(parents=True, exist_ok=True)
+    draw(found, parts).savefig(config.out / "curves.png")
     content = {
         name: {place: comparison.as_dict() for place, comparison in comparisons.items()}
         for name, comparisons in found.items()
@@ -273,12 +273,27 @@ def make_agents(config: Config, part: Part, folder: Path) -> dict[str, Agent]:
 
 
 def learn(config: Config, part: Part, run: Path, settings: LSTMConfig, seconds: float) -> Agent:
-    """The trained LSTM; an interrupted training goes on for what is left of its time."""
+    """The trained LSTM; an interrupted training goes on for what is left of its time.
+
+    Raises:
+        InvalidArgumentError: the run that is there has other settings.
+    """
+    done = 0.0
     there = (run / CONFIG).is_file()
-    left = seconds - (read_config(run)["training"]["seconds"] if there else 0.0)
-    if left > 1.0 or not there:
+    if there:
+        saved = read_config(run)
+        done = saved["training"]["seconds"]
+        asked = json.loads(json.dumps(asdict(settings) | {"env_kwargs": part.home}))
+        kept = saved["config"] | {"env_kwargs": saved["env_kwargs"]}
+        other = [name for name in asked if name != "device" and asked[name] != kept.get(name)]
+        if other or saved["training"]["seed"] != config.seed or done > 1.1 * seconds + 60.0:
+            raise InvalidArgumentError(
+                f"{run} was trained otherwise ({', '.join(other) or 'seed or seconds'}); choose "
+                "another --out or remove it."
+            )
+    if not there or done < seconds - 1.0:
         learned_lstm.train(
-            part.env_id, run, settings, seed=config.seed, seconds=left, resume=there,
+            part.env_id, run, settings, seed=config.seed, seconds=seconds, resume=there,
             env_kwargs=part.home,
         )  # fmt: skip
     return learned_lstm.load(run)
@@ -287,11 +302,15 @@ def learn(config: Config, part: Part, run: Path, settings: LSTMConfig, seconds: 
 def tuned(part: Part, folder: Path, rule: str) -> dict[str, Any]:
     """The rule's hyperparameters for the part's home."""
     path = folder / "tuned" / f"{rule}.json"
+    record = {"episodes": part.tuning, "env_kwargs": part.home, "grid": GRIDS[rule]}
+    record = json.loads(json.dumps(record))
     if path.is_file():
         saved: dict[str, Any] = json.loads(path.read_text())
-        return saved
+        best: dict[str, Any] = saved.pop("best", {})
+        if saved == record:
+            return best
     best = tune(rule, part.env_id, part.tuning, **part.home)
-    write_atomically(path, json.dumps(best).encode())
+    write_atomically(path, json.dumps(record | {"best": best}).encode())
     return best
 
 
@@ -357,21 +376,22 @@ def claims(part: Part, comparisons: dict[str, Comparison]) -> list[str]:
     return lines
 
 
-def draw(comparisons: dict[str, Comparison], part: Part) -> Figure:
-    """One panel per place; the horizon of training is dotted."""
-    columns = min(3, len(comparisons))
-    rows = -(-len(comparisons) // columns)
-    drawing = Figure(figsize=(6.5 * columns, 4 * rows), dpi=110, layout="constrained")
+def draw(found: dict[str, dict[str, Comparison]], parts: dict[str, Part]) -> Figure:
+    """One panel for each place of each part; the horizon of training is dotted."""
+    shown = [(name, place) for name, places in found.items() for place in places]
+    columns = min(3, len(shown))
+    rows = -(-len(shown) // columns)
+    drawing = Figure(figsize=(6.5 * columns, 4 * rows), dpi=80, layout="constrained")
     panels = list(drawing.subplots(rows, columns, squeeze=False).flat)
-    for axes, (name, comparison) in zip(panels, comparisons.items(), strict=False):
-        comparison.draw(axes)
-        axes.set_title(name, fontsize=10)
-        horizon = part.places[name].kwargs["horizon"]
+    for axes, (name, place) in zip(panels, shown, strict=False):
+        found[name][place].draw(axes)
+        axes.set_title(f"{name}: {place}", fontsize=10)
+        horizon = parts[name].places[place].kwargs["horizon"]
         if horizon > HORIZON:
             axes.axvline(HORIZON, color="0.4", linestyle=":", linewidth=1)
         if horizon == 2 * HORIZON:
             axes.set_xlim(HORIZON, horizon)
-    for axes in panels[len(comparisons) :]:
+    for axes in panels[len(shown) :]:
         axes.set_axis_off()
     return drawing
 

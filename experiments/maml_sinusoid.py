@@ -5,9 +5,10 @@
     python experiments/maml_sinusoid.py --iterations 70000     as long as the paper
 
 Every method is judged by its final weights on the same test tasks, with 100 query points each,
-after 1 and 10 inner steps. The pretrained control is joint training on all tasks. The oracle knows
-that tasks are A sin(x - φ) and fits a sin x + b cos x to the support set by least squares. What is
-finished is not run again, and a run that was interrupted goes on from its checkpoint.
+after 1 and 10 inner steps. The pretrained control is joint training on all tasks. The oracle, which
+is privileged, knows that tasks are A sin(x - φ), and fits one by least squares without any step;
+the table shows its number in every column. What is finished is not run again, and a run that was
+interrupted goes on from its checkpoint.
 """
 
 from __future__ import annotations
@@ -25,29 +26,30 @@ import tyro
 
 from few_shot_runs import trained
 from metagym.baselines.few_shot import make_method
-from metagym.baselines.few_shot.base import FewShotMethod, mse
+from metagym.baselines.few_shot.base import FewShotMethod, TaskShape, mse
+from metagym.baselines.few_shot.controls import SinusoidOracle
 from metagym.baselines.few_shot.gradient import GradientMethod
-from metagym.baselines.few_shot.judge import evaluate_few_shot, few_shot_scores
+from metagym.baselines.few_shot.judge import evaluate_few_shot, few_shot_scores, make_result
+from metagym.baselines.few_shot.recipes import recipe
 from metagym.baselines.few_shot.train import TrainConfig
-from metagym.evaluation.statistics import Estimate, estimate
+from metagym.evaluation.statistics import Estimate
 from metagym.files import write_atomically
 from metagym.tasks.few_shot import Tasks
 from metagym.tasks.sinusoid import Sinusoid
 
-_SGD = {"optimizer": "sgd", "outer_rate": 1.0, "schedule": "linear"}
-# label: (method, its settings, settings of the loop)
-METHODS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
-    "MAML": ("maml", {}, {}),
-    "FOMAML": ("fomaml", {}, {}),
-    "Meta-SGD": ("meta_sgd", {}, {}),
-    "MAML++": ("maml_plus_plus", {}, {"max_grad_norm": 10.0}),  # without it 10-shot diverges
-    "ANIL": ("anil", {}, {}),
-    "Reptile": ("reptile", {}, _SGD),
-    "pretrained control": ("joint", {}, {}),
+METHODS = {  # by label; their settings are those of ``recipe(name, "sinusoid")``
+    "MAML": "maml",
+    "FOMAML": "fomaml",
+    "Meta-SGD": "meta_sgd",
+    "MAML++": "maml_plus_plus",
+    "ANIL": "anil",
+    "Reptile": "reptile",
+    "pretrained control": "joint",
 }
-ORACLE = "oracle (fits a sinusoid)"
 STEPS = (1, 10)
 QUERIES = 100
+BATCH = 100  # tasks judged at a time
+ANY = "any"  # number of steps
 
 
 @dataclass(frozen=True)
@@ -90,9 +92,7 @@ def main(config: Config) -> None:
             if shots == max(config.shots) and isinstance(method, GradientMethod):
                 shown[label] = method
             print(_table(rows[-1:], header=False), flush=True)
-        score = oracle(test, config.tasks)
-        found = {str(STEPS[0]): score._asdict()}
-        rows.append({"method": ORACLE, "shots": shots, "seconds": None, "mse": found})
+        rows.append(_oracle(shots, test, config.tasks))
     table = _table(rows)
     print(table)
     content = {"iterations": config.iterations, "tasks": config.tasks, "rows": rows}
@@ -104,26 +104,14 @@ def main(config: Config) -> None:
 
 def _trained(label: str, shots: int, config: Config) -> FewShotMethod:
     """The method of a label, from its checkpoint as far as there is one."""
-    name, settings, loop = METHODS[label]
+    name = METHODS[label]
+    found = recipe(name, "sinusoid")
     tasks = Sinusoid(shots, shots, device=config.device)
     return trained(
-        make_method(name, tasks, seed=config.seed, **settings), tasks,
+        make_method(name, tasks, seed=config.seed, **found.fields), tasks,
         config.out / f"{name}-{shots}shot-seed{config.seed}",
-        TrainConfig(iterations=config.iterations, device=config.device, **loop), config.seed,
+        TrainConfig(iterations=config.iterations, device=config.device, **found.loop), config.seed,
     )  # fmt: skip
-
-
-def oracle(test: Sinusoid, count: int) -> Estimate:
-    """The squared error of the best a sin x + b cos x on each support set, in float64."""
-    tasks = Tasks(
-        *(x.double().cpu() for x in test.sample(count, "test", torch.Generator().manual_seed(0)))
-    )
-
-    def features(x: torch.Tensor) -> torch.Tensor:
-        return torch.cat([x.sin(), x.cos()], -1)
-
-    weights = torch.linalg.lstsq(features(tasks.support_x), tasks.support_y).solution
-    return estimate(mse(features(tasks.query_x) @ weights, tasks.query_y).numpy())
 
 
 def _row(
@@ -135,15 +123,33 @@ def _row(
         "results": [],
     }  # fmt: skip
     for steps in STEPS:
+        begin = time.perf_counter()
+        scores = few_shot_scores(method, test, "test", count, steps=steps, batch=BATCH)
+        elapsed = time.perf_counter() - begin
         # A mean over the tasks that did not diverge would flatter.
-        scores = few_shot_scores(method, test, "test", count, steps=steps)
         if not np.isfinite(scores).all():
             row["diverged"][str(steps)] = int((~np.isfinite(scores)).sum())
             continue
-        result = evaluate_few_shot(method, test, count=count, steps=steps)
+        result = make_result(
+            method, test, scores, "test", 0, batch=BATCH, steps=steps, seconds=elapsed,
+            tasks_kwargs={"shots": shots, "queries": QUERIES},
+        )  # fmt: skip
         row["mse"][str(steps)] = Estimate(result.mean, *result.interval)._asdict()
         row["results"].append(json.loads(result.to_json()))
     return row
+
+
+def _oracle(shots: int, test: Sinusoid, count: int) -> dict[str, Any]:
+    """The line of the oracle, which takes no step: one number, whatever the column."""
+    result = evaluate_few_shot(
+        SinusoidOracle(TaskShape.of(test)), test, count=count, batch=BATCH,
+        tasks_kwargs={"shots": shots, "queries": QUERIES},
+    )  # fmt: skip
+    return {
+        "method": f"{result.agent}, privileged", "shots": shots, "seconds": None,
+        "mse": {ANY: Estimate(result.mean, *result.interval)._asdict()},
+        "results": [json.loads(result.to_json())],
+    }  # fmt: skip
 
 
 def _table(rows: list[dict[str, Any]], header: bool = True) -> str:
@@ -154,7 +160,7 @@ def _table(rows: list[dict[str, Any]], header: bool = True) -> str:
     for row in rows:
         cells = []
         for steps in STEPS:
-            found = row["mse"].get(str(steps))
+            found = row["mse"].get(str(steps), row["mse"].get(ANY))
             if found is not None:
                 half = (found["high"] - found["low"]) / 2
                 cells.append(f"{found['value']:.3f} ± {half:.3f}")

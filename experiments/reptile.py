@@ -72,16 +72,16 @@ class Recipe:
 def _reptile(steps: int) -> Recipe:
     # With an outer rate of 1 the weights move as far as the inner steps do, so that as many
     # gradients are as much training for every k.
-    loop = {"optimizer": "sgd", "outer_rate": 1.0, "schedule": "linear"}
-    fields = {"inner_rate": 0.02, "inner_steps": steps, "minibatch": SHOTS}
+    loop = {"optimizer": "sgd", "outer_lr": 1.0, "schedule": "linear"}
+    fields = {"inner_lr": 0.02, "inner_steps": steps, "minibatch": SHOTS}
     return Recipe("reptile", steps, fields, loop)
 
 
 RECIPES: dict[str, Recipe] = {
     CONTROL: _reptile(1),
     **{f"k = {steps}": _reptile(steps) for steps in (2, 4, 8, 32)},
-    "FOMAML": Recipe("fomaml", 2, {"inner_rate": 0.01}),  # α as in MAML's paper
-    "MAML": Recipe("maml", 4, {"inner_rate": 0.01}),
+    "FOMAML": Recipe("fomaml", 2, {"inner_lr": 0.01}),  # α as in MAML's paper
+    "MAML": Recipe("maml", 4, {"inner_lr": 0.01}),
 }
 
 

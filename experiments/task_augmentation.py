@@ -151,7 +151,7 @@ def _run(images: ImageSet, characters: int, rotations: str, seed: int, config: C
     tasks = TrainOn(training, judged)
     method = make_method("prototypical", tasks, seed=seed, pooling="stride", filters=32)
     loop = TrainConfig(
-        iterations=config.iterations, meta_batch=1, outer_rate=2e-3, amp="auto", patience=NEVER,
+        iterations=config.iterations, meta_batch=1, outer_lr=2e-3, amp="auto", patience=NEVER,
         eval_every=max(1, config.iterations // config.looks), eval_tasks=config.development,
         eval_batch=25, threads=config.threads, device=config.device,
     )  # fmt: skip

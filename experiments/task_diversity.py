@@ -44,7 +44,7 @@ SHOTS, QUERIES = 10, 100
 STEPS = (0, 1, 3, 10, 30, 100)
 CONTROL_STEPS, CONTROL_RATES = (*STEPS, 300), (0.01, 0.02, 0.05)
 CONTROL, SCRATCH = "joint + fine-tuning", "from scratch"
-_SGD = {"optimizer": "sgd", "outer_rate": 1.0, "schedule": "linear"}
+_SGD = {"optimizer": "sgd", "outer_lr": 1.0, "schedule": "linear"}
 # label: (method, settings of the loop)
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "MAML": ("maml", {}),
@@ -168,7 +168,7 @@ def _entry(label: str, runs: list[GradientMethod], test: Sinusoid, config: Confi
     errors, chosen_steps, chosen_rates = [], [], []
     for method in runs:
         is_control = label in (CONTROL, SCRATCH)
-        rates = CONTROL_RATES if is_control else (method.config.inner_rate,)
+        rates = CONTROL_RATES if is_control else (method.config.inner_lr,)
         candidates = []
         for rate in rates:
             found = path_scores(
@@ -186,7 +186,7 @@ def _entry(label: str, runs: list[GradientMethod], test: Sinusoid, config: Confi
 
 def _with_rate(method: GradientMethod, rate: float) -> GradientMethod:
     """The same weights, adapting at another rate."""
-    made = type(method)(method.shape, dataclasses.replace(method.config, inner_rate=rate))
+    made = type(method)(method.shape, dataclasses.replace(method.config, inner_lr=rate))
     made.load_state_dict(method.state_dict())
     return made.to(method.device).eval()
 

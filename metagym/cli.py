@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import inspect
 import json
 import re
 import shlex
@@ -23,7 +24,7 @@ from tyro.conf import Positional
 from metagym.checkpoint import CONFIG, load_checkpoint, read_config
 from metagym.errors import CheckpointError, InvalidArgumentError, MetagymError
 from metagym.files import refuse_existing
-from metagym.loading import SUPERVISED, load_agent, trainer
+from metagym.loading import SUPERVISED, TASK_TABLES, load_agent, trainer
 from metagym.registration import ENVIRONMENTS
 
 _STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.PositionalMetavarFromFieldName)
@@ -59,10 +60,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def envs() -> None:
-    """List the ids of the environments, one line each."""
+    """List the ids of the environments, one line each, and the names of all tasks."""
     width = max(len(row.id) for row in ENVIRONMENTS)
     for row in ENVIRONMENTS:
         print(f"{row.id:{width}}  {row.summary}")
+    for table, (what, example) in TASK_TABLES.items():
+        module, name = table.split(":")
+        names = getattr(importlib.import_module(module), name)
+        print(f"\n{what}, such as metagym train {example}:\n  {', '.join(names)}")
 
 
 # -- train -------------------------------------------------------------------------------------
@@ -77,7 +82,7 @@ class TrainOptions:
         out: folder for checkpoints and TensorBoard files; it must not exist.
         seed: of the whole run; 0 by default, or that of the run that is resumed.
         steps: stop after so many environment steps, all rows together.
-        seconds: stop after so many seconds.
+        seconds: stop after so many, those before a resume included.
         resume: go on from the checkpoint in --out.
         env_kwargs: arguments of the environment, as JSON.
     """
@@ -89,6 +94,22 @@ class TrainOptions:
     seconds: float | None = None
     resume: tyro.conf.FlagCreatePairsOff[bool] = False
     env_kwargs: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskOptions(TrainOptions):
+    """What every training run on tasks is told.
+
+    Args:
+        env: name of the tasks, such as sinusoid; `metagym envs` lists them.
+        out: folder for checkpoints and TensorBoard files; it must not exist.
+        seed: of the whole run; 0 by default, or that of the run that is resumed.
+        steps: stop after so many steps of the optimiser (in few-shot learning of the outer one),
+            those before a resume included.
+        seconds: stop after so many, those before a resume included.
+        resume: go on from the checkpoint in --out.
+        env_kwargs: arguments of the tasks, as JSON.
+    """
 
 
 def train(agent: Positional[str], run: TrainOptions) -> None:
@@ -110,7 +131,7 @@ def train(agent: Positional[str], run: TrainOptions) -> None:
 _FIXED = (
     "view", "step_size", "memory", "hidden", "critic_hidden", "core", "width", "interactions",
     "inputs", "network", "filters", "pooling", "norm", "widths", "weighting", "alpha",
-    "image_shape", "domain_hidden", "new_head", "start",
+    "image_shape", "domain_hidden", "new_head", "start", "optimizer", "inner_optimizer",
 )  # fmt: skip
 
 
@@ -120,7 +141,7 @@ def _train(agent: str, argv: list[str]) -> None:
     module = trainer(agent)
     options, config = _parse_train(agent, module.Config(), argv)
     if hasattr(module, "recipe"):  # whose defaults depend on the environment
-        options, config = _parse_train(agent, module.recipe(options.env), argv)
+        options, config = _parse_train(agent, _recipe(module, options), argv)
     for name, value in (("--steps", options.steps), ("--seconds", options.seconds)):
         if value is not None and not value > 0:
             raise InvalidArgumentError(f"{name} {value} has to be positive.")
@@ -163,6 +184,13 @@ def _train(agent: str, argv: list[str]) -> None:
     print(f"Saved to {options.out}. Next: metagym evaluate {options.out} {options.env}")
 
 
+def _recipe(module: Any, options: TrainOptions) -> Any:
+    """The settings for an environment, or for tasks, where their arguments may count too."""
+    if "tasks_kwargs" in inspect.signature(module.recipe).parameters:
+        return module.recipe(options.env, _kwargs(options.env_kwargs or "{}"))
+    return module.recipe(options.env)
+
+
 def _parse_train(agent: str, default: Any, argv: list[str]) -> tuple[TrainOptions, Any]:
     """The options of the run and the agent's config, whose defaults are ``default``."""
     kind, taken = type(default), {entry.name for entry in dataclasses.fields(TrainOptions)}
@@ -176,9 +204,10 @@ def _parse_train(agent: str, default: Any, argv: list[str]) -> tuple[TrainOption
         ],
         namespace={"__doc__": kind.__doc__},
     )
+    run, where = (TaskOptions, "on the tasks") if agent in SUPERVISED else (TrainOptions, "in")
     parsed: Any = tyro.cli(
-        dataclasses.make_dataclass("Train", [("run", TrainOptions), (agent, settings)]),
-        args=argv, prog=f"metagym train {agent}", description=f"Train {agent} in ENV.",
+        dataclasses.make_dataclass("Train", [("run", run), (agent, settings)]),
+        args=argv, prog=f"metagym train {agent}", description=f"Train {agent} {where} ENV.",
         config=_STYLE,
     )  # fmt: skip
     return parsed.run, dataclasses.replace(default, **vars(getattr(parsed, agent)))
@@ -187,7 +216,10 @@ def _parse_train(agent: str, default: Any, argv: list[str]) -> tuple[TrainOption
 def _check_resume(agent: str, options: TrainOptions) -> dict[str, Any]:
     """The config of the checkpoint in ``options.out``, which has to be of the same run."""
     saved = load_checkpoint(options.out, agent, options.env).config
-    if saved["env_id"] != options.env:
+    same = saved["env_id"] == options.env
+    if agent in SUPERVISED:  # names of tasks are taken in any case
+        same = saved["env_id"].lower() == options.env.lower()
+    if not same:
         raise CheckpointError(
             f"{options.out} was trained on {saved['env_id']}; resume it there, "
             f"not on {options.env}."
@@ -229,12 +261,13 @@ def evaluate(
 
     Args:
         agent: a name (adam, or adam:lr=0.5), a checkpoint's folder, or module:Class.
-        env: id of the environment, such as LearnToOptimize-v0.
+        env: id of the environment, such as LearnToOptimize-v0, or name of the tasks.
         split: which tasks: train, validation or test.
         episodes: how many, one task each: 100 by default, few-shot tasks 1,000, data sets whole.
         seed: of tasks and noise.
         num_envs: episodes that run side by side; at most 1024 by default.
-        env_kwargs: arguments of the environment, as JSON.
+        env_kwargs: arguments of the environment or of the tasks, as JSON; tasks that the checkpoint
+            was trained on have those of training, where none are given.
         json_path: write the whole result there; it must not exist.
     """
     from metagym.evaluation import Comparison

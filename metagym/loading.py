@@ -47,6 +47,13 @@ SUPERVISED: dict[str, str] = {
     **dict.fromkeys(DEEP_METHODS, "metagym.baselines.transfer.command"),
 }
 
+# Tables of names of tasks that those learn from: what they are, and a command that shows it.
+TASK_TABLES: dict[str, tuple[str, str]] = {
+    "metagym.tasks:TASKS": ("Few-shot tasks", "maml sinusoid"),
+    "metagym.tasks.multitask:TASK_SETS": ("Sets of tasks", "multitask_hard digits_binary"),
+    "metagym.tasks.domains:DOMAINS": ("Pairs of domains", "dann mnist_usps"),
+}
+
 UNTRAINED: dict[str, str] = {
     "random": "metagym.agents.random:RandomAgent",
     "random_search": "metagym.agents.black_box:RandomSearch",

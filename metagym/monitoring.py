@@ -160,7 +160,12 @@ def _writer(folder: Path, resume: int | None) -> SummaryWriter:
 
 @contextlib.contextmanager
 def progress_bar(
-    label: str, *, steps: int | None = None, seconds: float | None = None, shown: bool = True
+    label: str,
+    *,
+    steps: int | None = None,
+    seconds: float | None = None,
+    before: float = 0.0,
+    shown: bool = True,
 ) -> Iterator[Callable[[int, str], None]]:
     """A progress bar on stderr; yields ``update(steps_done, note)``.
 
@@ -168,6 +173,7 @@ def progress_bar(
         label: what stands before the bar.
         steps, seconds: the budget, of which whichever is used up more is drawn; with neither it
             only pulses.
+        before: seconds of the budget that were used up earlier.
         shown: False draws nothing, so that a training loop needs no second path.
     """
     from rich.console import Console
@@ -188,7 +194,7 @@ def progress_bar(
             if steps:
                 shares.append(steps_done / steps)
             if seconds:
-                shares.append((time.perf_counter() - start) / seconds)
+                shares.append((before + time.perf_counter() - start) / seconds)
             progress.update(
                 task, completed=min(1.0, max(shares)), note=f"{steps_done:,} steps  {note}"
             )

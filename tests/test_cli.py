@@ -16,6 +16,9 @@ from metagym import cli, loading
 from metagym.checkpoint import load_checkpoint, save_checkpoint
 from metagym.evaluation import Result
 from metagym.registration import ENVIRONMENTS
+from metagym.tasks import TASKS
+from metagym.tasks.domains import DOMAINS
+from metagym.tasks.multitask import TASK_SETS
 
 ENV = "LearnToOptimize-v0"
 SMALL = ["--episodes", "4", "--env-kwargs", '{"dim": 2, "horizon": 3}']
@@ -84,11 +87,17 @@ def fails(capsys, argv, code=2) -> str:
 # -- what works --------------------------------------------------------------------------------
 
 
-def test_envs_lists_every_id_once(capsys):
+def test_envs_lists_every_id_once_and_then_the_names_of_tasks(capsys):
     cli.main(["envs"])
-    lines = capsys.readouterr().out.splitlines()
+    ids, *tables = capsys.readouterr().out.rstrip().split("\n\n")
+    lines = ids.splitlines()
     assert [line.split()[0] for line in lines] == [row.id for row in ENVIRONMENTS]
     assert all(row.summary in line for row, line in zip(ENVIRONMENTS, lines, strict=True))
+    names = [table.splitlines()[1].strip().split(", ") for table in tables]
+    assert names == [list(TASKS), list(TASK_SETS), list(DOMAINS)]
+    for table, tasks in zip(tables, names, strict=True):  # its example is one
+        method, example = table.splitlines()[0].rstrip(":").split()[-2:]
+        assert method in loading.SUPERVISED and example in tasks
 
 
 def test_evaluate_prints_a_table_and_writes_a_result(capsys, tmp_path):
@@ -154,6 +163,35 @@ def test_help_shows_the_agents_settings(capsys):
     assert out.count("--steps") == 1
     for part in ("--lr", "learning rate", "--layers", "widths", "--seconds", "ENV"):
         assert part in out
+
+
+def test_help_of_methods_that_learn_from_tasks_speaks_of_tasks(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["train", "maml", "--help"])
+    out = capsys.readouterr().out
+    assert "environment" not in out
+    for part in ("name of the tasks", "arguments of the tasks", "steps of the optimiser"):
+        assert part in " ".join(out.replace("│", " ").split())
+
+
+def test_few_shot_methods_train_and_are_judged_on_the_same_tasks(capsys, tmp_path):
+    out = str(tmp_path / "run")
+    train = ["--out", out, "--steps", "2", "--hidden", "8", "--meta-batch", "2", "--network", "mlp"]
+    kwargs = ["--env-kwargs", '{"ways": 3, "shots": 2, "queries": 3}']
+    cli.main(["train", "fine_tuning", "digits", *train, *kwargs])
+    told = re.search(r"Next: metagym (.*)", capsys.readouterr().out)[1].split()
+    path = tmp_path / "result.json"
+    cli.main([*told, "--episodes", "4", "--json", str(path)])
+    result = Result.load(path)
+    assert result.env_kwargs == {"ways": 3, "shots": 2, "queries": 3}
+    assert result.lengths == [6] * 4 and result.agent_config["classes"] > 3
+    capsys.readouterr()
+    cli.main(["train", "fine_tuning", "DIGITS", "--out", out, "--steps", "3", "--resume"])
+    assert load_checkpoint(out).config["training"]["iteration"] == 3
+    capsys.readouterr()
+    again = ["train", "fine_tuning", "digits", "--out", out, "--steps", "4", "--resume"]
+    assert "optimizer='adam'" in fails(capsys, [*again, "--optimizer", "sgd"])
+    assert "resume it there" in fails(capsys, [*again[:2], "glyphs", *again[3:]])
 
 
 def test_the_installed_command_is_quick_to_list_because_it_loads_no_torch():

@@ -18,7 +18,7 @@ from metagym.baselines.few_shot.functional import last
 from metagym.baselines.few_shot.judge import few_shot_scores
 from metagym.baselines.few_shot.reptile import union
 from metagym.baselines.few_shot.train import TrainConfig, load_method
-from metagym.checkpoint import load_checkpoint
+from metagym.checkpoint import load_checkpoint, read_config
 from metagym.errors import InvalidArgumentError
 from metagym.monitoring import read_scalars
 from metagym.tasks.few_shot import Tasks
@@ -61,7 +61,7 @@ def test_runs_go_on_are_not_run_again_and_do_not_mix(load, tmp_path):
     runs = load("few_shot_runs")
 
     def train(iterations, rate=1e-3, schedule="constant", out="run", seed=0):
-        loop = TrainConfig(iterations=iterations, outer_rate=rate, schedule=schedule, eval_every=2)
+        loop = TrainConfig(iterations=iterations, outer_lr=rate, schedule=schedule, eval_every=2)
         method = make_method("maml", TASKS, hidden=(8,), seed=seed)
         return runs.trained(method, TASKS, tmp_path / out, loop, 0)
 
@@ -109,7 +109,7 @@ def test_seeds_are_averaged_task_by_task_and_divergence_is_not_hidden(load):
 
 
 def test_one_inner_step_on_minibatches_is_a_step_of_joint_training():
-    method = make_method("reptile", TASKS, inner_steps=1, minibatch=4, inner_rate=0.02)
+    method = make_method("reptile", TASKS, inner_steps=1, minibatch=4, inner_lr=0.02)
     tasks = _sampled()
     loss, _ = method.meta_loss(tasks, torch.Generator().manual_seed(1))
     found = torch.autograd.grad(loss, list(method.parameters()))
@@ -127,7 +127,7 @@ def test_the_second_term_of_reptile_raises_the_inner_product_of_gradients():
     rate = 1e-5
     tasks = Tasks(*(x.double() for x in _sampled(1)))
     batches = [(tasks.support_x[0], tasks.support_y[0]), (tasks.query_x[0], tasks.query_y[0])]
-    method = make_method("reptile", TASKS, hidden=(8, 8), inner_rate=rate).double()
+    method = make_method("reptile", TASKS, hidden=(8, 8), inner_lr=rate).double()
     start = method.initial_parameters()
     gradients = [
         torch.autograd.grad(method.support_loss(start, x, y), list(start.values()),
@@ -227,13 +227,13 @@ def test_steps_and_rates_are_those_that_validation_tasks_prefer(load, monkeypatc
         (rate, steps): scores.mean()
         for rate in script.CONTROL_RATES
         for steps, scores in script.path_scores(
-            make_method("joint", TASKS, hidden=(8,), inner_rate=rate), test, "validation", 30,
+            make_method("joint", TASKS, hidden=(8,), inner_lr=rate), test, "validation", 30,
             (0, 5, 40),
         ).items()
     }  # fmt: skip
     chosen = entry.rates[0], entry.steps[0]
     assert means[chosen] == min(means.values()) and entry.steps[0] > 0
-    best = make_method("joint", TASKS, hidden=(8,), inner_rate=chosen[0])
+    best = make_method("joint", TASKS, hidden=(8,), inner_lr=chosen[0])
     expected = script.path_scores(best, test, "test", 20, (chosen[1],))[chosen[1]]
     np.testing.assert_array_equal(entry.errors.scores, expected[None])
 
@@ -307,8 +307,76 @@ def test_the_table_of_sinusoids(load, tmp_path, capsys):
     script.main(config)
     table = (tmp_path / "out" / "table.md").read_text()
     assert table in capsys.readouterr().out
-    assert "| Reptile | 5 |" in table and script.ORACLE in table
+    assert "| Reptile | 5 |" in table
+    (line,) = (line for line in table.splitlines() if "oracle" in line)
+    assert "privileged" in line and line.count("0.000 ± 0.000") == len(script.STEPS)
+    rows = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]
+    assert [result["privileged"] for row in rows for result in row["results"]] == [False] * 4 + [
+        True
+    ]
+    maml = few_shot_scores(
+        load_method(tmp_path / "out" / "maml-5shot-seed0", "cpu"),
+        Sinusoid(5, script.QUERIES, device="cpu"), "test", 20, steps=10,
+    )  # fmt: skip
+    assert rows[0]["mse"]["10"]["value"] == pytest.approx(maml.mean())
     before = _files(tmp_path / "out")
     script.main(config)
     assert _files(tmp_path / "out") == before
     assert (tmp_path / "out" / "table.md").read_text() == table
+
+
+# -- the table of image tasks ------------------------------------------------------------------
+
+
+def test_entries_are_kept_go_on_and_do_not_mix(load, tmp_path, capsys, monkeypatch):
+    script = load("few_shot")
+    monkeypatch.setattr(script, "_images", lambda name: _toy_images())
+
+    def run(row="fomaml", **changes):
+        settings = {"iterations": 2, "tasks": 6, "device": "cpu", "rotations": "none",
+                    "threads": 1, "settings": ("3w1s",)}  # fmt: skip
+        config = script.Config(out=tmp_path, methods=(row,), **{**settings, **changes})
+        return config, script.main(config)[row, "3w1s"]
+
+    monkeypatch.setattr(
+        script,
+        "_tasks_kwargs",
+        lambda config, setting: {
+            "ways": 3,
+            "shots": int(setting[2]),
+            "queries": 4,
+            "rotations": config.rotations,
+        },
+    )
+    _, first = run()
+    folder = tmp_path / "glyphs-quick" / "3w1s" / "fomaml-seed0"
+    before = _files(folder.parent)
+    assert run()[1].scores == first.scores and _files(folder.parent) == before
+    assert run(threads=2, tasks=4)[1].scores != first.scores  # judged anew, not trained
+    assert read_config(folder / "run")["training"]["iteration"] == 2
+    for changes, named in (
+        ({"iterations": 3}, "iterations"),
+        ({"iterations": None, "seconds": 5.0}, "seconds"),
+        ({"rotations": "train"}, "judged"),
+    ):
+        with pytest.raises(InvalidArgumentError, match=rf"other settings .*{named}"):
+            run(**changes)
+    monkeypatch.setitem(script.IMAGES, "fomaml", script.Recipe("fomaml", {"inner_lr": 0.3}))
+    with pytest.raises(InvalidArgumentError, match=r"other settings .*fields"):
+        run()
+    (folder / script.HOW).unlink()
+    with pytest.raises(InvalidArgumentError, match="does not say how"):
+        run()
+
+
+def test_an_interrupted_entry_goes_on_for_what_is_left_of_its_seconds(load, tmp_path, monkeypatch):
+    runs, asked = load("few_shot_runs"), []
+    method = make_method("maml", TASKS, hidden=(8,))
+    loop = TrainConfig(iterations=2, eval_every=1)
+    runs.trained(method, TASKS, tmp_path, loop, 0)
+    spent = read_config(tmp_path)["training"]["seconds"]
+    monkeypatch.setattr(runs, "train_few_shot", lambda *a, **k: asked.append(k) or method)
+    runs.trained(method, TASKS, tmp_path, loop, 0, seconds=spent + 7.0)
+    assert asked[0]["resume"] and asked[0]["seconds"] == spent + 7.0  # a total, as iterations
+    runs.trained(method, TASKS, tmp_path, loop, 0, seconds=spent)
+    assert len(asked) == 1

@@ -36,6 +36,21 @@ def load_moments(optimizer: torch.optim.Optimizer, moments: Mapping[str, Any]) -
     optimizer.load_state_dict(whole)
 
 
+def load_generator(generator: torch.Generator, state: np.ndarray) -> None:
+    """Give the generator the state of a checkpoint.
+
+    Raises:
+        CheckpointError: it is of a generator on another kind of device.
+    """
+    try:
+        generator.set_state(torch.tensor(state))
+    except RuntimeError:
+        raise CheckpointError(
+            "The checkpoint was trained on another kind of device than "
+            f"{generator.device.type!r}, whose random numbers differ: resume it there."
+        ) from None
+
+
 def load_weights(module: nn.Module, weights: Mapping[str, np.ndarray]) -> None:
     """Give the module the weights of a checkpoint.
 

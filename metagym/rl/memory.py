@@ -103,12 +103,12 @@ class SNAILCore(Core):
         super().__init__()
         self.embed = nn.Linear(inputs, width)
         size = width
-        layers: list[_CausalConvolution | _Attention] = []
+        layers: list[CausalConvolution | Attention] = []
         for _ in range(2):
             for i in range(max(1, math.ceil(math.log2(max(2, length))))):
-                layers.append(_CausalConvolution(size, width, 2**i))
+                layers.append(CausalConvolution(size, width, 2**i))
                 size += width
-            layers.append(_Attention(size, width))
+            layers.append(Attention(size, width))
             size += width
         self.layers = nn.ModuleList(layers)
         self.outputs = size
@@ -116,7 +116,7 @@ class SNAILCore(Core):
     def initial(self, rows: int, device: torch.device) -> Memory:
         memory = {"t": torch.zeros(rows, dtype=torch.long, device=device)}
         for i, layer in enumerate(self.layers):
-            for name, width in cast(_CausalConvolution | _Attention, layer).remembers.items():
+            for name, width in cast(CausalConvolution | Attention, layer).remembers.items():
                 memory[f"{i}.{name}"] = torch.zeros(rows, 16, width, device=device)
         return memory
 
@@ -140,7 +140,7 @@ class SNAILCore(Core):
         return features.transpose(0, 1)
 
 
-class _CausalConvolution(nn.Module):
+class CausalConvolution(nn.Module):
     """A dense block: two taps, now and ``dilation`` steps ago, and a gated activation."""
 
     def __init__(self, inputs: int, width: int, dilation: int) -> None:
@@ -155,7 +155,7 @@ class _CausalConvolution(nn.Module):
         earlier = self.then(features[:, : -self.dilation])
         both = self.now(features)
         both = both + nn.functional.pad(earlier, (0, 0, both.shape[1] - earlier.shape[1], 0))
-        return _gate(both)
+        return gate(both)
 
     def step(self, features: torch.Tensor, t: torch.Tensor, own: Memory) -> torch.Tensor:
         """[B, inputs] to [B, width]; writes ``features`` into the past at ``t``."""
@@ -163,10 +163,10 @@ class _CausalConvolution(nn.Module):
         own["past"][rows, t] = features
         earlier = own["past"][rows, (t - self.dilation).clamp(min=0)]
         earlier = earlier * (t >= self.dilation)[:, None]
-        return _gate(self.now(features) + self.then(earlier))
+        return gate(self.now(features) + self.then(earlier))
 
 
-class _Attention(nn.Module):
+class Attention(nn.Module):
     """One head of causal attention over all steps so far."""
 
     def __init__(self, inputs: int, width: int) -> None:
@@ -204,7 +204,8 @@ def make_core(kind: str, inputs: int, width: int, length: int) -> Core:
     return {"gru": GRUCore, "lstm": LSTMCore}[kind](inputs, width)
 
 
-def _gate(both: torch.Tensor) -> torch.Tensor:
+def gate(both: torch.Tensor) -> torch.Tensor:
+    """Values [..., n] that their gates let through, from both of them [..., 2 n]."""
     values, gates = both.chunk(2, dim=-1)
     return torch.tanh(values) * torch.sigmoid(gates)
 

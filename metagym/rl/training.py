@@ -90,7 +90,9 @@ class Budget:
 
     Args:
         steps: environment steps of all rows together, those before a resume included.
-        seconds: of this call.
+        seconds: of training, those before a resume included; the clock starts with the first
+            ``used``.
+        before: seconds of training before a resume.
 
     Raises:
         InvalidArgumentError: there is no limit, or one that is not positive.
@@ -98,7 +100,8 @@ class Budget:
 
     steps: int | None
     seconds: float | None
-    _start: float = field(default_factory=time.perf_counter)
+    before: float = 0.0
+    _start: float | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         if self.steps is None and self.seconds is None:
@@ -110,11 +113,14 @@ class Budget:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the budget was made."""
-        return time.perf_counter() - self._start
+        """Seconds of training so far, those before a resume included."""
+        now = time.perf_counter()
+        return self.before + (0.0 if self._start is None else now - self._start)
 
     def used(self, steps_done: int) -> float:
         """The share of the budget that is used up, in [0, 1]."""
+        if self._start is None:
+            self._start = time.perf_counter()
         shares = [0.0]
         if self.steps:
             shares.append(steps_done / self.steps)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from metagym.named import lazy_attribute, make_named
+from metagym.tasks.image_sets import IMAGE_SETS
 from metagym.tasks.text import Text, load_ptb, load_sklearn, load_text, make_text
 
 if TYPE_CHECKING:
@@ -16,10 +17,7 @@ if TYPE_CHECKING:
 
 TASKS: dict[str, str] = {
     "sinusoid": "metagym.tasks.sinusoid:Sinusoid",
-    "glyphs": "metagym.tasks.episodes:glyphs",
-    "omniglot": "metagym.tasks.episodes:omniglot",
-    "digits": "metagym.tasks.episodes:digits",
-    "folder": "metagym.tasks.episodes:folder",
+    **{name: f"metagym.tasks.episodes:{name}" for name in IMAGE_SETS},
 }
 
 # What ``from metagym.tasks import ...`` finds besides; each loads with its first use.
@@ -46,6 +44,7 @@ def make_tasks(name: str, **kwargs: Any) -> TaskDistribution:
         name: one of ``TASKS``.
         **kwargs: its arguments: those of ``Sinusoid``, or those of ``ImageTasks`` together with
             those of the image set's loader (``make_tasks("omniglot", ways=20, folder=...)``).
+            The default of ``ways`` is 5, and 3 for digits.
 
     Raises:
         InvalidArgumentError: no such name or argument, or a bad value.

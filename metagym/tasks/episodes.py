@@ -166,13 +166,14 @@ class ImageTasks(TaskDistribution):
     def _check_counts(self) -> None:
         each = self.shots + self.queries
         for split in SPLITS:
+            # A turned digit may be another one.
+            may_turn = self._times(split) == 1 and self.images.name != "digits"
             if self.classes(split) < self.ways:
                 raise InvalidArgumentError(
                     f"ways={self.ways}, but the {split} split of {self.images.name} has "
                     f"{self.classes(split)} classes; lower ways"
-                    + (", or count turned classes with rotations='all'."
-                       if self._times(split) == 1 else ".")
-                )  # fmt: skip
+                    + (", or count turned classes with rotations='all'." if may_turn else ".")
+                )
             of_split = self.images.split[split]
             least = of_split[np.argmin(self.images.counts[of_split])]
             if self.images.counts[least] < each:
@@ -216,18 +217,23 @@ def _check_shift(shift: Any, input_shape: tuple[int, ...]) -> int:
 # -- the image sets as tasks: ``make_tasks`` finds these by name ---------------------------------
 
 
-def _tasks_of(load: Callable[..., ImageSet]) -> Callable[..., ImageTasks]:
-    """A factory that takes the arguments of ``load`` and those of ``ImageTasks``."""
+def _tasks_of(load: Callable[..., ImageSet], **defaults: Any) -> Callable[..., ImageTasks]:
+    """A factory that takes the arguments of ``load`` and those of ``ImageTasks``.
+
+    Its ``defaults`` go before those of ``ImageTasks``.
+    """
     own = inspect.signature(load).parameters
     others = [
-        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        parameter.replace(
+            kind=inspect.Parameter.KEYWORD_ONLY, default=defaults.get(name, parameter.default)
+        )
         for name, parameter in inspect.signature(ImageTasks).parameters.items()
         if name != "images"
     ]
 
     def make(**kwargs: Any) -> ImageTasks:
         loaded = load(**{name: kwargs.pop(name) for name in list(kwargs) if name in own})
-        return ImageTasks(loaded, **kwargs)
+        return ImageTasks(loaded, **{**defaults, **kwargs})
 
     first = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own.values()]
     make.__signature__ = inspect.Signature([*first, *others])  # type: ignore[attr-defined]
@@ -236,5 +242,5 @@ def _tasks_of(load: Callable[..., ImageSet]) -> Callable[..., ImageTasks]:
 
 glyphs = _tasks_of(load_glyphs)
 omniglot = _tasks_of(load_omniglot)
-digits = _tasks_of(load_digits)
+digits = _tasks_of(load_digits, ways=3)  # as many as its smallest split has
 folder = _tasks_of(load_folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,14 +14,20 @@ from metagym.errors import DataError, InvalidArgumentError, check_bool, check_ch
 from metagym.problems.datasets import load_dataset
 from metagym.tasks.image_sets import ImageSet, pack
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 ENDINGS = (".png", ".jpg", ".jpeg")
 COLOURS = ("grey", "rgb")
+LEFTOVERS = ("__MACOSX",)  # of archivers; Thumbs.db has no image's ending
 # Ten classes: enough for 3-way tasks in each split.
 DIGIT_SPLIT = {"train": [0, 1, 2, 3], "validation": [4, 5, 6], "test": [7, 8, 9]}
 
 
 def load_digits(size: int = 28) -> ImageSet:
     """scikit-learn's 1,797 digits: 0-3 train, 4-6 validate, 7-9 test; for up to 3 ways.
+
+    Leave them unturned: a 6 upside down is a 9.
 
     Args:
         size: of a side in pixels; the originals' 8 are scaled up so that networks for Omniglot
@@ -53,6 +60,8 @@ def load_folder(
     Every folder with images in it is a class. If the folder's own folders are called train,
     validation (or val) and test, they are the splits. Otherwise its folders are divided by a fixed
     permutation: classes if they hold images, or else whole groups of classes, such as alphabets.
+    Hidden files and folders, and those that archivers leave behind (__MACOSX), do not count.
+    A transparent ground becomes white; 16 bits a pixel are scaled to 8.
 
     Args:
         folder: where the images are.
@@ -94,7 +103,10 @@ def _find_images(root: Path) -> dict[str, list[Path]]:
     """The image files of each class by the class folder's path below ``root``, all sorted."""
     found: dict[str, list[Path]] = {}
     for path in sorted(root.rglob("*")):
-        if path.suffix.lower() in ENDINGS and path.is_file() and path.parent != root:
+        parts = path.relative_to(root).parts
+        hidden = any(part.startswith(".") or part in LEFTOVERS for part in parts)
+        wanted = path.suffix.lower() in ENDINGS and not hidden
+        if wanted and len(parts) > 1 and path.is_file():
             found.setdefault(path.parent.relative_to(root).as_posix(), []).append(path)
     if not found:
         raise DataError(f"{root} has no folders with images ({', '.join(ENDINGS)}) in them.")
@@ -164,9 +176,27 @@ def _read_image(path: Path, side: int | None, colour: str) -> np.ndarray:
 
     try:
         with Image.open(path, formats=("PNG", "JPEG")) as image:
-            converted = image.convert("L" if colour == "grey" else "RGB")
+            converted = _opaque(image).convert("L" if colour == "grey" else "RGB")
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise DataError(f"{path} is no image, or a damaged one ({error}).") from None
     if side is not None:
         converted = converted.resize((side, side), Image.Resampling.LANCZOS)
     return np.asarray(converted)
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    """The image on white paper, with 8 bits a channel."""
+    from PIL import Image
+
+    # pillow would cut such values off at 255. It knows 16 bits of grey only, and as "I" once.
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.float64)
+        if (key := image.info.get("transparency")) is not None:
+            values[values == key] = 65535
+        return Image.fromarray(np.rint(values / 257).astype(np.uint8))
+    if "A" not in image.mode and "transparency" not in image.info:
+        return image
+    drawn = image.convert("RGBA")
+    paper = Image.new("RGBA", drawn.size, "white")
+    paper.alpha_composite(drawn)
+    return paper

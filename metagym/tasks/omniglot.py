@@ -20,10 +20,12 @@ from metagym.errors import DataError, check_choice
 from metagym.monitoring import progress_bar
 from metagym.tasks.image_sets import ImageSet, cached, data_folder, pack
 
+VERSION = 1  # of the processing; a change makes caches anew
 FILES = ("images_background.zip", "images_evaluation.zip")
 SPLIT_RULES = ("standard", "vinyals")
 SIDE, ORIGINAL_SIDE = 28, 105
-# Of Vinyals et al.: this many characters train, in the order of the two files, the others test.
+# As many characters as Vinyals et al. take train, but the first ones in the order of the two
+# files, as their list is not among the data; the others test.
 VINYALS_TRAIN = 1200
 # Every so many-th alphabet of the training part, in alphabetical order, validates.
 VALIDATION_STEP = 6
@@ -43,9 +45,10 @@ def load_omniglot(
         folder: holds the two zip files, or a folder ``omniglot`` with them; None: the folder that
             the environment variable METAGYM_DATA names.
         split_rule: "standard": the alphabets of the background file train and validate, those of
-            the evaluation file test. "vinyals": the first 1,200 characters train and validate, the
-            other 423 test; one alphabet, Gurmukhi, has characters in both. Validation takes every
-            sixth alphabet of the training part in both.
+            the evaluation file test. "vinyals": as many characters as Vinyals et al. take, in
+            file order: the first 1,200 train and validate, the other 423 test, which is not
+            their list; one alphabet, Gurmukhi, has characters in both. Validation takes every
+            sixth alphabet of the training part in both rules.
 
     Raises:
         InvalidArgumentError: there is no such rule.
@@ -61,7 +64,7 @@ def load_omniglot(
             f"METAGYM_DATA, or pass folder=, to the folder that holds {wanted}."
         )
     paths = [found[0] / name for name in FILES]
-    images = cached(f"omniglot-{_fingerprint(paths)}", lambda: _make(paths))
+    images = cached(f"omniglot-v{VERSION}-{_fingerprint(paths)}", lambda: _make(paths))
     return images if split_rule == "standard" else _split_as_vinyals(images)
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from metagym.errors import InvalidArgumentError, check_positive
+from metagym.errors import InvalidArgumentError, check_not_negative, check_positive
 from metagym.tasks.few_shot import TaskDistribution, Tasks
 from metagym.tasks.streams import choose_device, split_stream
 
@@ -62,9 +62,9 @@ class Sinusoid(TaskDistribution):
     ) -> None:
         self.support = check_positive("shots", shots)
         self.queries = check_positive("queries", queries)
-        if not 0.0 <= diversity <= 1.0:
+        self.diversity = check_not_negative("diversity", diversity)
+        if self.diversity > 1.0:
             raise InvalidArgumentError(f"diversity={diversity!r} has to be between 0 and 1.")
-        self.diversity = float(diversity)
         self.device = choose_device(device)
         self.name = f"sinusoid {self.support}-shot"
         if self.diversity < 1.0:

@@ -12,7 +12,8 @@ def split_stream(generator: torch.Generator, split: str) -> torch.Generator:
     """A new generator, seeded from one draw of ``generator``, that no other split ever gets.
 
     The split is in the two lowest bits of the seed, so that generators in the same state give
-    each split a stream of its own. Only 32 bits of a seed count on a CPU.
+    each split a stream of its own. Only 32 bits of a seed count on a CPU. With a generator on a
+    GPU, the draw is waited for.
 
     Raises:
         InvalidArgumentError: there is no such split.

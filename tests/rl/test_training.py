@@ -73,9 +73,12 @@ def test_a_budget_is_used_up_by_whichever_limit_is_nearer() -> None:
     assert Budget(steps=100, seconds=None).used(250) == 1.0
     assert Budget(steps=100, seconds=1e6).used(25) == 0.25
     assert Budget(steps=10**9, seconds=1e-9).used(1) == 1.0
-    budget = Budget(steps=None, seconds=1e6)
+    budget = Budget(steps=None, seconds=1e6, before=1e5)
     time.sleep(0.01)
-    assert budget.elapsed >= 0.01 and 0 < budget.used(10**9) < 1e-3
+    assert budget.elapsed == 1e5  # nothing has been trained yet
+    assert budget.used(10**9) == pytest.approx(0.1)
+    time.sleep(0.01)
+    assert budget.elapsed >= 1e5 + 0.01 and budget.used(10**9) > 0.1
 
 
 @pytest.mark.parametrize(

@@ -185,6 +185,13 @@ def test_images_that_are_not_square_are_not_turned():
             ImageTasks(flat, 1, 1, 1, **arguments)
 
 
+def test_turned_classes_are_no_advice_for_digits(images):
+    with pytest.raises(InvalidArgumentError, match="or count turned classes"):
+        ImageTasks(images, 4, 1, 1, device="cpu")
+    with pytest.raises(InvalidArgumentError, match=r"digits has 4 classes; lower ways\.$"):
+        ImageTasks("digits", 5, device="cpu")
+
+
 def test_bad_samples(images):
     distribution = ImageTasks(images, 3, 1, 1, device="cpu")
     with pytest.raises(InvalidArgumentError, match="split='dev'"):

@@ -69,6 +69,60 @@ def test_colours_sizes_and_inversion(tmp_path):
     assert load_folder(tmp_path, size=8).images.shape == (5, 1, 8, 8)
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+@pytest.mark.parametrize("colour", ["grey", "rgb"])
+def test_a_transparent_ground_is_white(tmp_path, mode, colour):
+    drawing = np.zeros((6, 6, 4), np.uint8)  # black ink, and a ground that is black as well
+    drawing[1:3, 2:5, 3] = 255
+    drawing[4, 4, 3] = 128
+    image = Image.fromarray(drawing)
+    if mode == "LA":
+        image = image.convert("LA")
+    elif mode == "P":  # colour 0 of the palette is see-through; nothing is half so
+        image = Image.new("P", (6, 6))
+        image.putpalette([0] * 768)
+        image.putdata((drawing[..., 3] > 0).astype(int).ravel().tolist())
+    for name in "abc":
+        (tmp_path / name).mkdir()
+        image.save(tmp_path / name / "0.png", **({"transparency": 0} if mode == "P" else {}))
+    expected = 255 - (np.where(drawing[..., 3] > 0, 255, 0) if mode == "P" else drawing[..., 3])
+    images = load_folder(tmp_path, colour=colour)
+    for channel in images.images[0]:
+        np.testing.assert_allclose(channel, expected, atol=1)
+    np.testing.assert_array_equal(load_folder(tmp_path, colour=colour, invert=True).images,
+                                  255 - images.images)  # fmt: skip
+
+
+def test_sixteen_bits_are_scaled(tmp_path):
+    values = np.linspace(0, 65535, 36).reshape(6, 6).astype(np.uint16)
+    for name in "abc":
+        (tmp_path / name).mkdir()
+        Image.fromarray(values).save(tmp_path / name / "0.png")
+    images = load_folder(tmp_path)
+    np.testing.assert_array_equal(images.images[0, 0], np.rint(values / 257))
+    rgb = load_folder(tmp_path, colour="rgb", size=6)
+    np.testing.assert_array_equal(rgb.images[0], np.repeat(images.images[0], 3, 0))
+    for name in "abc":  # black is see-through
+        Image.fromarray(values).save(tmp_path / name / "0.png", transparency=0)
+    expected = np.where(values == 0, 255, np.rint(values / 257))
+    np.testing.assert_array_equal(load_folder(tmp_path).images[0, 0], expected)
+
+
+def test_what_systems_and_archivers_leave_behind_does_not_count(tmp_path):
+    write_classes(tmp_path, "abc")
+    expected = load_folder(tmp_path).digest
+    (tmp_path / "a" / "._0.png").write_bytes(b"\0\5\x16\7 of a Mac")
+    (tmp_path / "a" / "Thumbs.db").write_bytes(b"of Windows")
+    for name in ("__MACOSX/a", ".cache", "b/.thumbnails"):
+        write(tmp_path / name / "0.png")
+    assert load_folder(tmp_path).digest == expected
+
+
+def test_the_folder_itself_may_be_hidden(tmp_path):
+    write_classes(tmp_path / ".images", "abc")
+    assert load_folder(tmp_path / ".images").classes == ("a", "b", "c")
+
+
 def test_folders_that_do_not_work(tmp_path):
     with pytest.raises(DataError, match="no folder"):
         load_folder(tmp_path / "nowhere")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import torch
 
 from metagym.errors import DataError, InvalidArgumentError
 from metagym.tasks import TASKS, make_tasks
@@ -170,6 +173,16 @@ def test_tasks_by_name(tmp_path):
     assert digits.input_shape == (1, 8, 8) and digits.support == 6
     assert digits.name == "digits 3-way 2-shot"
     assert load_image_set("digits", size=8).digest == digits.images.digest
+
+
+def test_every_image_set_has_tasks_and_digits_fit_by_default(tmp_path):
+    for name in IMAGE_SETS:
+        factory = importlib.import_module("metagym.tasks.episodes")
+        parameters = inspect.signature(getattr(factory, name)).parameters
+        assert parameters["ways"].default == (3 if name == "digits" else 5)
+    digits = make_tasks("digits", size=8, device="cpu")
+    assert digits.ways == 3 and digits.name == "digits 3-way 1-shot"
+    assert digits.sample(2, "test", torch.Generator().manual_seed(0)).support_x.shape[1] == 3
 
 
 def test_names_and_arguments_that_are_not_there():

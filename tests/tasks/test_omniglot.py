@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from metagym.errors import DataError, InvalidArgumentError
+from metagym.tasks import omniglot
 from metagym.tasks.image_sets import cache_folder
 from metagym.tasks.omniglot import FILES, load_omniglot, read_characters
 
@@ -83,6 +84,14 @@ def test_other_files_do_not_meet_the_old_cache(tmp_path):
     assert len(list(cache_folder().iterdir())) == 1
     write_both(tmp_path, drawings=4)
     assert set(load_omniglot(tmp_path).counts) == {3, 4}
+
+
+def test_another_processing_does_not_meet_the_old_cache(tmp_path, monkeypatch):
+    write_both(tmp_path)
+    load_omniglot(tmp_path)
+    monkeypatch.setattr(omniglot, "VERSION", omniglot.VERSION + 1)
+    monkeypatch.setattr(omniglot, "SIDE", 14)
+    assert load_omniglot(tmp_path).images.shape[2:] == (14, 14)
 
 
 def test_nothing_is_unpacked(tmp_path):

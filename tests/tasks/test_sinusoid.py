@@ -95,7 +95,9 @@ def test_what_methods_have_to_know():
         ({"shots": 0}, "shots=0"),
         ({"queries": 1.5}, "queries=1.5"),
         ({"diversity": 1.1}, "between 0 and 1"),
-        ({"diversity": float("nan")}, "between 0 and 1"),
+        ({"diversity": -0.1}, "diversity=-0.1 has to be a number of at least 0"),
+        ({"diversity": float("nan")}, "diversity=nan has to be a number"),
+        ({"diversity": "a"}, "diversity='a' has to be a number"),
         ({"device": "abacus"}, "'auto' and 'cpu'"),
     ],
 )

@@ -33,8 +33,8 @@ METHODS: dict[str, str] = {
     "siamese": f"{_HERE}.metric:SiameseNetwork",
     "relation": f"{_HERE}.relation:RelationNetwork",
     "meta_lstm": f"{_HERE}.meta_lstm:MetaLSTM",
-    "lstm": f"{_HERE}.sequence:LSTMLearner",
-    "snail": f"{_HERE}.sequence:SNAILLearner",
+    "lstm": f"{_HERE}.sequence:LSTMMethod",
+    "snail": f"{_HERE}.sequence:SNAILMethod",
     "nearest_neighbour": f"{_HERE}.controls:NearestNeighbour",
     "fine_tuning": f"{_HERE}.controls:FineTuning",
 }

@@ -72,12 +72,14 @@ class FewShotMethod(nn.Module, ABC):
         progress: the share of meta-training that is done, in [0, 1]; the training loop sets it
             before every ``meta_loss``, for methods that anneal something. After training, and
             for predictions, it is 1.
+        privileged: True for an oracle, which knows what no method may know.
         training_record: what meta-training cost; None if there was none.
     """
 
     name: ClassVar[str]
     Config: ClassVar[type]
     transductive: bool = False
+    privileged: ClassVar[bool] = False
     progress: float = 1.0
     training_record: dict[str, Any] | None = None
     config: Any
@@ -157,6 +159,22 @@ def check_tasks(tasks: Tasks, shape: TaskShape) -> None:
             raise InvalidArgumentError(
                 f"{part}_y is {y.dtype} {tuple(y.shape)}; {shape.kind} needs "
                 f"{'int64' if shape.kind == 'classification' else 'floats'} {tuple(expected)}."
+            )
+
+
+def check_ways(tasks: Tasks, shape: TaskShape, name: str) -> None:
+    """``check_tasks`` for a method with one output for each class, which sets its ways.
+
+    Raises:
+        InvalidArgumentError: as ``check_tasks``, or a class that the method has no output for.
+    """
+    check_tasks(tasks, shape)
+    if shape.kind == "classification":
+        highest = max(int(y.max()) for y in (tasks.support_y, tasks.query_y) if y.numel())
+        if highest >= shape.outputs:
+            raise InvalidArgumentError(
+                f"{name} was built for {shape.outputs} ways and met the class {highest}; train it "
+                "with as many ways as it has to tell apart."
             )
 
 

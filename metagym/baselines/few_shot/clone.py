@@ -1,6 +1,6 @@
 """``clone()`` and ``adapt(loss)``: inner loops written by hand, as in learn2learn.
 
-    maml = Clonable(model, rate=0.01)
+    maml = Clonable(model, lr=0.01)
     optimizer = torch.optim.Adam(maml.parameters())
     for task in tasks:
         learner = maml.clone()
@@ -39,7 +39,7 @@ class Learner:
         self, model: nn.Module, rates: Callable[[int], Rates], *, first_order: bool = False
     ) -> None:
         self._model, self._rates, self._first_order = model, rates, first_order
-        self.params: Params = dict(model.named_parameters())
+        self.params: Params = _own(dict(model.named_parameters()))
         self.buffers: Params = {name: x.clone() for name, x in model.named_buffers()}
         self.steps = 0
 
@@ -55,6 +55,9 @@ class Learner:
         allow_unused: bool = False,
     ) -> None:
         """One gradient step on ``loss``, a scalar that was computed with this learner.
+
+        A loss of the model, or of the learner that this one was cloned from, is none of its own,
+        even before a first step.
 
         Args:
             loss: its gradient is taken at the present weights.
@@ -86,12 +89,21 @@ class Learner:
     def clone(self) -> Learner:
         """Another learner that starts from the present weights of this one."""
         copy = Learner(self._model, self._rates, first_order=self._first_order)
-        copy.params, copy.steps = dict(self.params), self.steps
+        copy.params, copy.steps = _own(self.params), self.steps
         copy.buffers = {name: x.clone() for name, x in self.buffers.items()}
         return copy
 
+    def train(self, mode: bool = True) -> Learner:
+        """Set the mode of the model, which all its learners share; returns this one."""
+        self._model.train(mode)
+        return self
+
+    def eval(self) -> Learner:
+        """``train(False)``."""
+        return self.train(False)
+
     def named_parameters(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """The present weights by name; after ``adapt`` they are no leaves."""
+        """The present weights by name; they are no leaves."""
         yield from self.params.items()
 
     def parameters(self) -> Iterator[torch.Tensor]:
@@ -104,16 +116,16 @@ class Clonable(nn.Module):
 
     Args:
         model: its parameters that require gradients are adapted.
-        rate: of the inner gradient steps.
+        lr: learning rate of the inner gradient steps.
         first_order: True leaves second derivatives away (FOMAML).
 
     Raises:
-        InvalidArgumentError: the rate is not positive.
+        InvalidArgumentError: ``lr`` is not positive.
     """
 
-    def __init__(self, model: nn.Module, rate: float, *, first_order: bool = False) -> None:
+    def __init__(self, model: nn.Module, lr: float, *, first_order: bool = False) -> None:
         super().__init__()
-        self.model, self.rate, self.first_order = model, check_above_zero("rate", rate), first_order
+        self.model, self.lr, self.first_order = model, check_above_zero("lr", lr), first_order
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the model says without adapting."""
@@ -121,5 +133,11 @@ class Clonable(nn.Module):
 
     def clone(self) -> Learner:
         """A learner that starts from the weights of the model."""
-        rates = {n: self.rate for n, p in self.model.named_parameters() if p.requires_grad}
+        rates = {n: self.lr for n, p in self.model.named_parameters() if p.requires_grad}
         return Learner(self.model, lambda step: rates, first_order=self.first_order)
+
+
+@torch.enable_grad()  # whatever the mode of the caller: the learner may adapt later
+def _own(params: Params) -> Params:
+    """The same values as nodes of their own, which tell a learner's losses from all others."""
+    return {name: x.view_as(x) if x.requires_grad else x for name, x in params.items()}

@@ -7,33 +7,21 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from metagym.baselines.few_shot import make_method, method_class
 from metagym.baselines.few_shot.base import FewShotMethod, TaskShape
 from metagym.baselines.few_shot.judge import evaluate_few_shot
+from metagym.baselines.few_shot.recipes import Recipe, recipe
 from metagym.baselines.few_shot.train import TrainConfig, load_method, train_few_shot
+from metagym.baselines.few_shot.training_tasks import AllClasses, TrainOn, training_tasks
 from metagym.baselines.merged_config import merge_configs, pick
+from metagym.checkpoint import read_config
 from metagym.evaluation.results import Result
 from metagym.tasks import make_tasks
 from metagym.tasks.few_shot import TaskDistribution
-
-_IMAGES = {"meta_batch": 32, "iterations": 60_000, "inner_rate": 0.4, "eval_every": 2000}
-
-# What the papers took, by (method, tasks); "images" stands for all image sets.
-RECIPES: dict[tuple[str, str], dict[str, Any]] = {
-    **{
-        (name, "images"): _IMAGES
-        for name in ("maml", "fomaml", "anil", "meta_sgd", "maml_plus_plus")
-    },
-    ("reptile", "sinusoid"): {"optimizer": "sgd", "outer_rate": 1.0, "schedule": "linear"},
-    ("reptile", "images"): {
-        "optimizer": "sgd", "outer_rate": 1.0, "schedule": "linear", "meta_batch": 5,
-        "iterations": 100_000, "inner_optimizer": "adam", "inner_rate": 1e-3, "test_steps": 50,
-    },
-}  # fmt: skip
 
 
 class Face:
@@ -56,10 +44,15 @@ class Face:
             f"{name}_config", inspect.getdoc(self.method) or name, (self.method.Config, TrainConfig)
         )
 
-    def recipe(self, tasks_name: str) -> Any:
-        """The settings of the paper for these tasks; the defaults elsewhere."""
-        kind = "sinusoid" if tasks_name.lower() == "sinusoid" else "images"
-        return self.Config(**RECIPES.get((self.name, kind), {}))
+    def recipe(self, tasks_name: str, tasks_kwargs: dict[str, Any] | None = None) -> Any:
+        """The settings of the paper for these tasks; the defaults elsewhere.
+
+        Args:
+            tasks_name: one of ``metagym.tasks.TASKS``, in any case.
+            tasks_kwargs: of the tasks; ways and shots count.
+        """
+        found = self._recipe(tasks_name, tasks_kwargs or {})
+        return self.Config(**found.fields, **found.loop)
 
     def check(self, tasks_name: str, tasks_kwargs: dict[str, Any]) -> None:
         """Raise now what would be wrong with the tasks later."""
@@ -80,10 +73,13 @@ class Face:
     ) -> Path:
         """Meta-train on the tasks called ``tasks_name``; arguments as of any ``train`` of ours.
 
+        Training tasks are those of the recipe: many ways for prototypical networks, ordinary
+        classification of all training classes for the controls.
+
         Args:
             tasks_name: one of ``metagym.tasks.TASKS``, in any case.
             out: the folder.
-            config: of ``Config``; ``recipe(tasks_name)`` by default.
+            config: of ``Config``; ``recipe(tasks_name, env_kwargs)`` by default.
             seed: of weights, tasks and the method's randomness.
             steps: outer steps.
             seconds: stop after so many seconds.
@@ -94,15 +90,28 @@ class Face:
         Returns:
             ``out``.
         """
-        settings = asdict(self.recipe(tasks_name) if config is None else config)
-        tasks = make_tasks(tasks_name.lower(), **(env_kwargs or {}))
+        kwargs = dict(env_kwargs or {})
+        settings = asdict(self.recipe(tasks_name, kwargs) if config is None else config)
+        found = self._recipe(tasks_name, kwargs)
+        if "queries" in kwargs:  # who says how many means training too
+            found = replace(found, tasks={k: v for k, v in found.tasks.items() if k != "queries"})
+        tasks = training_tasks(found, make_tasks(tasks_name.lower(), **kwargs))
+        if isinstance(tasks, TrainOn) and isinstance(tasks.train, AllClasses):
+            settings["classes"] = tasks.train.classes
         loop = TrainConfig(**pick(TrainConfig, settings))
         method = self.make(tasks, settings, seed)
         train_few_shot(
             method, tasks, out, loop, seed=seed, iterations=steps, seconds=seconds,
-            resume=resume, tasks_name=tasks_name, tasks_kwargs=env_kwargs, progress=progress,
+            resume=resume, tasks_name=tasks_name, tasks_kwargs=kwargs, progress=progress,
         )  # fmt: skip
         return Path(out)
+
+    def _recipe(self, tasks_name: str, tasks_kwargs: dict[str, Any]) -> Recipe:
+        kind = "sinusoid" if tasks_name.lower() == "sinusoid" else "images"
+        # What is no number is refused with the tasks, by name.
+        numbers = {k: tasks_kwargs[k] for k in ("ways", "shots")
+                   if isinstance(tasks_kwargs.get(k), int)}  # fmt: skip
+        return recipe(self.name, kind, **numbers)
 
     def make(
         self, tasks: TaskDistribution | TaskShape, settings: dict[str, Any], seed: int
@@ -133,8 +142,15 @@ def evaluate_checkpoint(
         tasks_name: one of ``metagym.tasks.TASKS``, in any case.
         split, count, seed: of the tasks.
         num_envs: tasks at a time; 100 by default.
-        **tasks_kwargs: of the tasks.
+        **tasks_kwargs: of the tasks; those of training by default, if their name is the same.
+
+    Raises:
+        CheckpointError: there is no such checkpoint.
+        InvalidArgumentError: no such tasks or split, or tasks that do not fit the method.
     """
+    saved = read_config(folder)
+    if saved["env_id"].lower() == tasks_name.lower():
+        tasks_kwargs = {**saved["env_kwargs"], **tasks_kwargs}
     tasks = make_tasks(tasks_name.lower(), **tasks_kwargs)
     return evaluate_few_shot(
         load_method(folder), tasks, split, count, seed,

@@ -3,6 +3,8 @@
 A network is trained to tell all training classes apart, on tasks of ``AllClasses``. What it has
 learned meets a few-shot task in the two ways of Ravi & Larochelle (2017), section 5.1: by the
 nearest neighbour in the space of features, or by fine-tuning on the support set.
+
+``SinusoidOracle`` is the other end of the scale: what knowing the form of all tasks would give.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ class PretrainedConfig(EmbeddingConfig):
     """A classifier of all training classes.
 
     Args:
-        classes: how many there are: ``AllClasses.classes``.
+        classes: how many there are: ``AllClasses.classes``, which the command line counts itself.
     """
 
     classes: int = 64
@@ -128,19 +130,19 @@ class FineTuningConfig(PretrainedConfig):
     Args:
         layers: "head" trains a new linear layer on fixed features; "all" the embedding as well.
         steps: of gradient descent on the whole support set.
-        rate: of "all". The head alone needs none: its loss is convex with a known bound of the
-            curvature L, and a step of 1 / L always descends.
+        lr: learning rate of "all". The head alone needs none: its loss is convex with a known
+            bound of the curvature L, and a step of 1 / L always descends.
     """
 
     layers: Literal["head", "all"] = "head"
     steps: int = 100
-    rate: float = 0.01
+    lr: float = 0.01
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("layers", self.layers, ("head", "all"))
         check_positive("steps", self.steps)
-        check_above_zero("rate", self.rate)
+        check_above_zero("lr", self.lr)
 
 
 class FineTuning(Pretrained):
@@ -182,7 +184,7 @@ class FineTuning(Pretrained):
         def loss(params: Params) -> torch.Tensor:
             return per_task_loss("classification", outputs(params, support_x), support_y)
 
-        rates = dict.fromkeys(start, self.config.rate)
+        rates = dict.fromkeys(start, self.config.lr)
         tuned = adapt(loss, start, [rates] * self.config.steps, first_order=True)
         return outputs(tuned, torch.cat([support_x, query_x]))[context:]
 
@@ -212,3 +214,50 @@ def fit_head(
         )
         weights = weights - step * torch.einsum("bsn,bsd->bnd", errors, support)
     return torch.einsum("bqd,bnd->bqn", query, weights)
+
+
+@dataclass(frozen=True)
+class OracleConfig:
+    """The oracle of sinusoids, which has no settings."""
+
+
+class SinusoidOracle(FewShotMethod):
+    """Knows that tasks are A sin(x - φ) = a sin x + b cos x, and fits a and b by least squares.
+
+    It is a bound and no competitor: nothing is learned, no step is taken, and results say that it
+    is privileged.
+
+    Raises:
+        InvalidArgumentError: the tasks are not of one number to one number.
+    """
+
+    name = "oracle (fits a sinusoid)"
+    Config = OracleConfig
+    privileged = True
+
+    def __init__(self, shape: TaskShape, config: OracleConfig | None = None) -> None:
+        super().__init__(shape, config)
+        if (shape.kind, shape.input_shape, shape.outputs) != ("regression", (1,), 1):
+            raise InvalidArgumentError(f"{self.name}: {shape} is not the shape of sinusoids.")
+
+    @property
+    def device(self) -> torch.device:
+        """The CPU: there is nothing to move."""
+        return torch.device("cpu")
+
+    def meta_loss(
+        self, tasks: Tasks, generator: torch.Generator
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        raise InvalidArgumentError(f"{self.name} has nothing to train; judge it as it is.")
+
+    def predict(self, tasks: Tasks) -> torch.Tensor:
+        """Values [B, Q, 1] in float64, from two support examples on."""
+        check_tasks(tasks, self.shape)
+        support, query = (_waves(x.double()) for x in (tasks.support_x, tasks.query_x))
+        weights = torch.linalg.lstsq(support, tasks.support_y.double()).solution
+        return query @ weights
+
+
+def _waves(x: torch.Tensor) -> torch.Tensor:
+    """sin x and cos x of [..., 1], beside each other: [..., 2]."""
+    return torch.cat([x.sin(), x.cos()], -1)

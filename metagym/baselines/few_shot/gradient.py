@@ -16,35 +16,20 @@ from typing import Literal
 
 import torch
 from torch import nn
-from torch.func import functional_call
 
-from metagym.baselines.few_shot.base import (
-    FewShotMethod,
-    TaskShape,
-    accuracy,
-    check_tasks,
-    mse,
-    per_task_loss,
-    score_name,
-)
+from metagym.baselines.few_shot.adapting import AdaptingMethod
+from metagym.baselines.few_shot.base import TaskShape
 from metagym.baselines.few_shot.clone import Learner
 from metagym.baselines.few_shot.functional import (
     OVER_TASKS,
     Params,
     Rates,
     adapt,
-    choose,
     descend,
     map_tasks,
-    meta_objective,
 )
-from metagym.baselines.few_shot.networks import NetworkConfig, make_network
-from metagym.errors import (
-    InvalidArgumentError,
-    check_above_zero,
-    check_choice,
-    check_positive,
-)
+from metagym.baselines.few_shot.networks import NetworkConfig
+from metagym.errors import check_above_zero, check_choice, check_positive
 from metagym.tasks.few_shot import Tasks
 
 
@@ -53,7 +38,7 @@ class GradientConfig(NetworkConfig):
     """What all methods that adapt by gradient steps share.
 
     Args:
-        inner_rate: α; of Meta-SGD and MAML++ the value that learning starts from.
+        inner_lr: α; of Meta-SGD and MAML++ the value that learning starts from.
         inner_steps: gradient steps per task in meta-training.
         test_steps: the same for predictions; None: as many as in meta-training.
         over_tasks: how a batch of tasks is run: "vmap", "chunk", "loop" or "auto"; it changes
@@ -61,14 +46,14 @@ class GradientConfig(NetworkConfig):
         chunk: tasks at a time, for "chunk".
     """
 
-    inner_rate: float = 0.01
+    inner_lr: float = 0.01
     inner_steps: int = 1
     test_steps: int | None = None
     over_tasks: Literal["auto", "vmap", "chunk", "loop"] = "auto"
     chunk: int = 8
 
     def __post_init__(self) -> None:
-        check_above_zero("inner_rate", self.inner_rate)
+        check_above_zero("inner_lr", self.inner_lr)
         check_positive("inner_steps", self.inner_steps)
         check_positive("chunk", self.chunk)
         check_choice("over_tasks", self.over_tasks, OVER_TASKS)
@@ -76,7 +61,7 @@ class GradientConfig(NetworkConfig):
             _check_steps("test_steps", self.test_steps)
 
 
-class GradientMethod(FewShotMethod):
+class GradientMethod(AdaptingMethod):
     """A network whose weights adapt to the support set by gradient steps.
 
     Subclasses say what is adapted (``adapted_names``), how fast (``rates``), and what
@@ -85,16 +70,6 @@ class GradientMethod(FewShotMethod):
 
     Config = GradientConfig
     config: GradientConfig
-
-    def __init__(self, shape: TaskShape, config: GradientConfig | None = None) -> None:
-        super().__init__(shape, config)
-        if self.config.norm == "running":
-            raise InvalidArgumentError(
-                "norm='running' is for methods that embed without adapting; choose 'support' for "
-                "predictions that are not transductive, or 'batch'."
-            )
-        self.network = make_network(shape, self.config, shape.outputs)
-        self.transductive = self.network.norm == "batch"
 
     def initial_parameters(self) -> Params:
         """What a task starts from, by name."""
@@ -106,34 +81,7 @@ class GradientMethod(FewShotMethod):
 
     def rates(self, step: int) -> Rates:
         """The learning rate of each adapted parameter in inner step ``step`` (from 0)."""
-        return dict.fromkeys(self.adapted_names(), self.config.inner_rate)
-
-    def support_loss(self, params: Params, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """The loss of one task's examples [S, ...] under ``params``."""
-        return per_task_loss(self.shape.kind, functional_call(self.network, params, (x,)), y)
-
-    def outputs_of(
-        self, params: Params, support_x: torch.Tensor, query_x: torch.Tensor
-    ) -> torch.Tensor:
-        """Logits or values [Q, outputs] of one task under ``params``."""
-        if self.network.norm != "support":
-            return functional_call(self.network, params, (query_x,))
-        count = len(support_x)
-        both = functional_call(self.network, params, (torch.cat([support_x, query_x]), count))
-        return both[count:]
-
-    def numbers(self, outputs: torch.Tensor, query_y: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The loss and the score of one task."""
-        loss = per_task_loss(self.shape.kind, outputs, query_y)
-        score = accuracy if self.shape.kind == "classification" else mse
-        return {
-            "loss": loss,
-            score_name(self.shape.kind): score(outputs.detach(), query_y),
-        }
-
-    def how(self) -> str:
-        """How a batch of tasks is run on this device."""
-        return choose(self.config.over_tasks, self.device, self.network.on_cpu)
+        return dict.fromkeys(self.adapted_names(), self.config.inner_lr)
 
     # -- meta-training -------------------------------------------------------------------------
 
@@ -158,14 +106,6 @@ class GradientMethod(FewShotMethod):
         )
         return self.numbers(self.outputs_of(params, support_x, query_x), query_y)
 
-    def meta_loss(
-        self, tasks: Tasks, generator: torch.Generator
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        check_tasks(tasks, self.shape)
-        return meta_objective(
-            self.task_numbers, tasks, self.parameters(), self.how(), self.config.chunk
-        )
-
     # -- predictions ---------------------------------------------------------------------------
 
     def predict(self, tasks: Tasks, steps: int | None = None) -> torch.Tensor:
@@ -184,9 +124,10 @@ class GradientMethod(FewShotMethod):
             [steps + 1, B, Q, outputs], the first before any step.
 
         Raises:
-            InvalidArgumentError: tasks of another shape, or a negative number of steps.
+            InvalidArgumentError: tasks of another shape or with more ways, or a negative number of
+                steps.
         """
-        check_tasks(tasks, self.shape)
+        self.check(tasks)
         if steps is None:
             planned = self.config.test_steps
             steps = self.config.inner_steps if planned is None else planned
@@ -248,7 +189,7 @@ class MetaSGD(GradientMethod):
     def __init__(self, shape: TaskShape, config: GradientConfig | None = None) -> None:
         super().__init__(shape, config)
         self.learned_rates = nn.ParameterList(
-            torch.full_like(parameter, self.config.inner_rate)
+            torch.full_like(parameter, self.config.inner_lr)
             for parameter in self.network.parameters()
         )
 

@@ -91,18 +91,46 @@ def evaluate_few_shot(
     """
     start = time.perf_counter()
     found = few_shot_scores(method, tasks, split, count, seed=seed, batch=batch, steps=steps)
-    elapsed = time.perf_counter() - start
+    return make_result(
+        method, tasks, found, split, seed, batch=batch, steps=steps, tasks_kwargs=tasks_kwargs,
+        seconds=time.perf_counter() - start,
+    )  # fmt: skip
+
+
+def make_result(
+    method: FewShotMethod,
+    tasks: TaskDistribution,
+    found: np.ndarray,
+    split: str,
+    seed: int,
+    *,
+    batch: int,
+    steps: int | None = None,
+    tasks_kwargs: dict[str, Any] | None = None,
+    seconds: float = 0.0,
+) -> Result:
+    """The Result of scores that ``few_shot_scores`` gave for the same arguments.
+
+    Args:
+        found: one score a task.
+        seconds: that judging took.
+        method, tasks, split, seed, batch, steps, tasks_kwargs: as for ``evaluate_few_shot``.
+
+    Raises:
+        InvalidArgumentError: a score is not finite.
+    """
+    count = len(found)
     center, middle = estimate(found), estimate(found, iqm)
     return Result(
         env_id=tasks.name, env_kwargs=dict(tasks_kwargs or {}), split=split, agent=method.label,
         agent_config=asdict(method.config) | ({} if steps is None else {"test_steps": steps}),
-        privileged=False, training=getattr(method, "training_record", None), seed=seed,
+        privileged=method.privileged, training=getattr(method, "training_record", None), seed=seed,
         num_envs=batch, metric=score_name(method.shape.kind),
         minimize=method.shape.kind == "regression", scores=found.tolist(),
         mean=center.value, iqm=middle.value, interval=(center.low, center.high),
         iqm_interval=(middle.low, middle.high), returns=found.tolist(),
         lengths=[tasks.support] * count, extras={}, curves=None, env_steps=tasks.support * count,
-        wall_time_s=elapsed, finished=True, device=f"{method.device}, {machine()}",
+        wall_time_s=seconds, finished=True, device=f"{method.device}, {machine()}",
     )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ _SMALLEST = 0.03  # of 1 / steps: where the weights of the inner losses end
 
 @dataclass(frozen=True)
 class MAMLPlusPlusConfig(GradientConfig):
-    """MAML++; the inner rates are learned, starting from ``inner_rate``.
+    """MAML++; the inner rates are learned, starting from ``inner_lr``.
 
     Args:
         inner_steps: gradient steps per task in meta-training.
@@ -53,7 +53,7 @@ class MAMLPlusPlus(GradientMethod):
     def __init__(self, shape: TaskShape, config: MAMLPlusPlusConfig | None = None) -> None:
         super().__init__(shape, config)
         self.learned_rates = nn.ParameterList(
-            torch.full((self.config.inner_steps,), self.config.inner_rate)
+            torch.full((self.config.inner_steps,), self.config.inner_lr)
             for _ in self.adapted_names()
         )
 

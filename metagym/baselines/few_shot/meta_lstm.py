@@ -12,33 +12,19 @@ As in the paper, gradients and losses are constants to the meta-gradient (first 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import nn
-from torch.func import functional_call
 
-from metagym.baselines.few_shot.base import (
-    FewShotMethod,
-    TaskShape,
-    accuracy,
-    check_tasks,
-    mse,
-    per_task_loss,
-    score_name,
-)
-from metagym.baselines.few_shot.functional import (
-    OVER_TASKS,
-    Params,
-    choose,
-    map_tasks,
-    meta_objective,
-)
-from metagym.baselines.few_shot.networks import NetworkConfig, make_network
-from metagym.errors import InvalidArgumentError, check_above_zero, check_choice, check_positive
+from metagym.baselines.few_shot.adapting import AdaptingMethod
+from metagym.baselines.few_shot.base import TaskShape
+from metagym.baselines.few_shot.functional import OVER_TASKS, Params, map_tasks
+from metagym.baselines.few_shot.networks import NetworkConfig
+from metagym.baselines.learned_optimizers.coordinatewise import log_and_sign
+from metagym.errors import check_above_zero, check_choice, check_positive
 from metagym.tasks.few_shot import Tasks
 
 
@@ -53,7 +39,7 @@ class MetaLSTMConfig(NetworkConfig):
         steps: of learning on the support set, all of it in each.
         forget_bias, input_bias: of the gates at first. The defaults forget nearly nothing and
             descend at a rate of σ(-4.5) = 0.011.
-        p: of the preprocessing; see ``preprocess``.
+        p: of how gradients and losses are read; see ``log_and_sign``.
         over_tasks, chunk: how a batch of tasks is run, as in ``GradientConfig``.
     """
 
@@ -74,29 +60,6 @@ class MetaLSTMConfig(NetworkConfig):
         check_positive("chunk", self.chunk)
         check_above_zero("p", self.p)
         check_choice("over_tasks", self.over_tasks, OVER_TASKS)
-        if self.norm == "running":
-            raise InvalidArgumentError(
-                "norm='running' is for methods that embed without adapting; choose 'support', or "
-                "'batch' for transductive predictions."
-            )
-
-
-def preprocess(x: torch.Tensor, p: float = 10.0) -> torch.Tensor:
-    """Numbers of any size as two of moderate size (Andrychowicz et al. 2016, appendix A).
-
-    Args:
-        x: [...].
-        p: numbers below e^-p are small.
-
-    Returns:
-        [..., 2]: (log|x| / p, sign x) where |x| ≥ e^-p, and (-1, e^p x) where it is smaller.
-    """
-    size = x.abs()
-    large = size >= math.exp(-p)
-    logs = torch.where(large, size, torch.ones_like(size)).log() / p
-    first = torch.where(large, logs, -torch.ones_like(x))
-    second = torch.where(large, x.sign(), x * math.exp(p))
-    return torch.stack([first, second], dim=-1)
 
 
 class Memory(NamedTuple):
@@ -135,7 +98,7 @@ class GatedRule(nn.Module):
     ) -> tuple[torch.Tensor, Memory]:
         """One step: weights and gradient [P], the loss at those weights [], to new weights [P]."""
         read = torch.cat(
-            [preprocess(gradient, self.p), preprocess(loss, self.p).expand(len(weights), 2)], -1
+            [log_and_sign(gradient, self.p), log_and_sign(loss, self.p).expand(len(weights), 2)], -1
         )
         hidden, cell = memory.hidden, memory.cell
         if self.first is not None:  # not nn.LSTMCell, whose kernel vmap cannot batch
@@ -150,7 +113,7 @@ class GatedRule(nn.Module):
         return forget * weights - step * gradient, Memory(hidden, cell, forget, step)
 
 
-class MetaLSTM(FewShotMethod):
+class MetaLSTM(AdaptingMethod):
     """A learner whose weights are trained by a learned rule from a learned start."""
 
     name = "meta_lstm"
@@ -159,9 +122,7 @@ class MetaLSTM(FewShotMethod):
 
     def __init__(self, shape: TaskShape, config: MetaLSTMConfig | None = None) -> None:
         super().__init__(shape, config)
-        self.network = make_network(shape, self.config, shape.outputs)
         self.rule = GatedRule(self.config)
-        self.transductive = self.network.norm == "batch"
 
     def learn(
         self, support_x: torch.Tensor, support_y: torch.Tensor, steps: int | None = None
@@ -172,9 +133,7 @@ class MetaLSTM(FewShotMethod):
         memory = self.rule.start(weights)
 
         def loss_of(weights: torch.Tensor) -> torch.Tensor:
-            params = _unflatten(weights, start)
-            outputs = functional_call(self.network, params, (support_x,))
-            return per_task_loss(self.shape.kind, outputs, support_y)
+            return self.support_loss(_unflatten(weights, start), support_x, support_y)
 
         for _ in range(self.config.steps if steps is None else steps):
             with torch.no_grad():  # what torch.func.grad returns is then a constant
@@ -182,59 +141,35 @@ class MetaLSTM(FewShotMethod):
             weights, memory = self.rule(weights, gradient, loss, memory)
         return _unflatten(weights, start)
 
-    def meta_loss(
-        self, tasks: Tasks, generator: torch.Generator
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        check_tasks(tasks, self.shape)
-        return meta_objective(
-            self._numbers, tasks, self.parameters(), self._how(), self.config.chunk
-        )
-
-    def predict(self, tasks: Tasks, steps: int | None = None) -> torch.Tensor:
-        """Logits or values [B, Q, outputs] after ``steps``, by default those of training.
-
-        Raises:
-            InvalidArgumentError: tasks of another shape, or steps that are no whole number from
-                0 on.
-        """
-        check_tasks(tasks, self.shape)
-        if steps is not None and steps != 0:
-            check_positive("steps", steps)
-
-        def answer(support_x: Any, support_y: Any, query_x: Any) -> torch.Tensor:
-            with torch.no_grad():
-                params = self.learn(support_x, support_y, steps)
-                return self._outputs(params, support_x, query_x)
-
-        predictions: torch.Tensor = map_tasks(answer, tasks[:3], self._how(), self.config.chunk)
-        return predictions
-
-    def _numbers(
+    def task_numbers(
         self,
         support_x: torch.Tensor,
         support_y: torch.Tensor,
         query_x: torch.Tensor,
         query_y: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
-        """Loss and score of one task."""
-        outputs = self._outputs(self.learn(support_x, support_y), support_x, query_x)
-        kind = self.shape.kind
-        loss = per_task_loss(kind, outputs, query_y)
-        score = accuracy if kind == "classification" else mse
-        return {"loss": loss, score_name(kind): score(outputs.detach(), query_y)}
+        """Loss and score of the query set after learning from the support set, for one task."""
+        params = self.learn(support_x, support_y)
+        return self.numbers(self.outputs_of(params, support_x, query_x), query_y)
 
-    def _outputs(
-        self, params: Params, support_x: torch.Tensor, query_x: torch.Tensor
-    ) -> torch.Tensor:
-        """Logits or values [Q, outputs] of one task."""
-        if self.network.norm != "support":
-            return functional_call(self.network, params, (query_x,))
-        count = len(support_x)
-        both = functional_call(self.network, params, (torch.cat([support_x, query_x]), count))
-        return both[count:]
+    def predict(self, tasks: Tasks, steps: int | None = None) -> torch.Tensor:
+        """Logits or values [B, Q, outputs] after ``steps``, by default those of training.
 
-    def _how(self) -> str:
-        return choose(self.config.over_tasks, self.device, self.network.on_cpu)
+        Raises:
+            InvalidArgumentError: tasks of another shape or with more ways, or steps that are no
+                whole number from 0 on.
+        """
+        self.check(tasks)
+        if steps is not None and steps != 0:
+            check_positive("steps", steps)
+
+        def answer(support_x: Any, support_y: Any, query_x: Any) -> torch.Tensor:
+            with torch.no_grad():
+                params = self.learn(support_x, support_y, steps)
+                return self.outputs_of(params, support_x, query_x)
+
+        predictions: torch.Tensor = map_tasks(answer, tasks[:3], self.how(), self.config.chunk)
+        return predictions
 
 
 def _unflatten(weights: torch.Tensor, like: Mapping[str, torch.Tensor]) -> Params:

@@ -64,6 +64,10 @@ class MLP(nn.Module):
 
     def __init__(self, inputs: int, outputs: int | None, hidden: tuple[int, ...] = (40, 40)):
         super().__init__()
+        if not isinstance(hidden, (tuple, list)):
+            raise InvalidArgumentError(
+                f"hidden={hidden!r} has to be a tuple of widths, one a layer, such as (40, 40)."
+            )
         widths = [check_positive("inputs", inputs), *(check_positive("hidden", n) for n in hidden)]
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.width = widths[-1]

@@ -14,14 +14,12 @@ from typing import Literal
 
 import torch
 
-from metagym.baselines.few_shot.base import check_tasks
 from metagym.baselines.few_shot.functional import (
     Params,
     inner_gradient,
     known_gradient,
     last,
     map_tasks,
-    meta_objective,
 )
 from metagym.baselines.few_shot.gradient import GradientConfig, GradientMethod
 from metagym.errors import check_choice, check_positive
@@ -40,7 +38,7 @@ class ReptileConfig(GradientConfig):
         inner_optimizer: "sgd", or "adam" with β₁ = 0 and moments that start anew in each task.
     """
 
-    inner_rate: float = 0.02
+    inner_lr: float = 0.02
     inner_steps: int = 5
     minibatch: int | None = 10
     inner_optimizer: Literal["sgd", "adam"] = "sgd"
@@ -63,7 +61,7 @@ class Reptile(GradientMethod):
         self, tasks: Tasks, generator: torch.Generator
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """A surrogate whose gradient is the mean of φ - φ'; "loss" is that before any step."""
-        check_tasks(tasks, self.shape)
+        self.check(tasks)
         x, y = union(tasks)
         batches = self._minibatches(x.shape[0], x.shape[1], generator)
 
@@ -134,17 +132,9 @@ class Joint(GradientMethod):
         query_x: torch.Tensor,
         query_y: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
+        """The loss of the unadapted network on all examples of the task."""
         x, y = torch.cat([support_x, query_x]), torch.cat([support_y, query_y])
         return self.numbers(self.outputs_of(self.initial_parameters(), x, x), y)
-
-    def meta_loss(
-        self, tasks: Tasks, generator: torch.Generator
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """The mean loss of the unadapted network on all examples of each task."""
-        check_tasks(tasks, self.shape)
-        return meta_objective(
-            self.task_numbers, tasks, self.parameters(), self.how(), self.config.chunk
-        )
 
 
 def union(tasks: Tasks) -> tuple[torch.Tensor, torch.Tensor]:

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from metagym.baselines.few_shot.base import FewShotMethod, TaskShape, check_tasks, per_task_loss
+from metagym.baselines.few_shot.base import FewShotMethod, TaskShape, check_ways, per_task_loss
 from metagym.baselines.few_shot.embedding import (
     EmbeddingConfig,
     embed,
@@ -26,8 +26,8 @@ from metagym.baselines.few_shot.embedding import (
     report,
     shuffle_support,
 )
-from metagym.errors import InvalidArgumentError, check_positive
-from metagym.rl.memory import _Attention, _CausalConvolution, _gate
+from metagym.errors import check_positive
+from metagym.rl.memory import Attention, CausalConvolution, gate
 from metagym.tasks.few_shot import Tasks
 
 
@@ -74,16 +74,10 @@ class SequenceMethod(FewShotMethod):
         return self._answer(shuffle_support(tasks))
 
     def _answer(self, tasks: Tasks) -> torch.Tensor:
-        check_tasks(tasks, self.shape)
+        check_ways(tasks, self.shape, self.name)
         support, query = embed(self.embedding, self.embedding.norm, tasks)
         targets = tasks.support_y
         if self.shape.kind == "classification":
-            highest = int(targets.max())
-            if highest >= self.shape.outputs:
-                raise InvalidArgumentError(
-                    f"{self.name} was built for {self.shape.outputs} ways and met the class "
-                    f"{highest}; train it with as many ways as it has to tell apart."
-                )
             targets = F.one_hot(targets, self.shape.outputs)
         return self.read(
             torch.cat([support, targets.to(support.dtype)], -1),
@@ -108,7 +102,7 @@ class LSTMConfig(EmbeddingConfig):
         check_positive("layers", self.layers)
 
 
-class LSTMLearner(SequenceMethod):
+class LSTMMethod(SequenceMethod):
     """A long short-term memory whose state, after the support set, is what has been learned."""
 
     name = "lstm"
@@ -149,7 +143,7 @@ class SNAILConfig(EmbeddingConfig):
             check_positive("width and attention", size)
 
 
-class SNAILLearner(SequenceMethod):
+class SNAILMethod(SequenceMethod):
     """Causal convolutions and attention by turns: attention first, last and in between."""
 
     name = "snail"
@@ -157,37 +151,35 @@ class SNAILLearner(SequenceMethod):
     config: SNAILConfig
 
     def _build(self, inputs: int) -> None:
-        layers: list[_CausalConvolution | _Attention] = []
+        layers: list[CausalConvolution | Attention] = []
         dilations = [2**i for i in range(max(1, math.ceil(math.log2(self.shape.support + 1))))]
         for block, attention in enumerate(self.config.attention):
             for dilation in dilations if block else []:
-                layers.append(_CausalConvolution(inputs, self.config.width, dilation))
+                layers.append(CausalConvolution(inputs, self.config.width, dilation))
                 inputs += self.config.width
-            layers.append(_Attention(inputs, attention))
+            layers.append(Attention(inputs, attention))
             inputs += attention
         self.layers = nn.ModuleList(layers)
         self.head = nn.Linear(inputs, self.shape.outputs)
 
     def read(self, support: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
         for layer in self.layers:
-            follow = _convolve if isinstance(layer, _CausalConvolution) else _attend
+            follow = _convolve if isinstance(layer, CausalConvolution) else _attend
             of_query = follow(layer, support, query)  # type: ignore[arg-type]
             query = torch.cat([query, of_query], -1)
             support = torch.cat([support, layer(support)], -1)
         return cast(torch.Tensor, self.head(query))
 
 
-def _convolve(
-    layer: _CausalConvolution, support: torch.Tensor, query: torch.Tensor
-) -> torch.Tensor:
+def _convolve(layer: CausalConvolution, support: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
     """The layer's output for queries [B, Q, inputs], each right behind the support set."""
     both = layer.now(query)
     if layer.dilation <= support.shape[1]:
         both = both + layer.then(support[:, -layer.dilation])[:, None]
-    return _gate(both)
+    return gate(both)
 
 
-def _attend(layer: _Attention, support: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
+def _attend(layer: Attention, support: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
     """The layer's output for queries, each of which sees the support set and itself."""
     asked, own = layer.query(query), layer.key(query)
     scores = torch.cat(

@@ -24,6 +24,7 @@ from metagym.baselines.saving import (
     arrays,
     copy_moments,
     copy_tensors,
+    load_generator,
     load_moments,
     load_weights,
     run_record,
@@ -55,7 +56,7 @@ class TrainConfig:
     Args:
         iterations: outer steps, unless the command line says how long.
         meta_batch: tasks per outer step.
-        outer_rate: learning rate of the outer optimiser.
+        outer_lr: learning rate of the outer optimiser.
         optimizer: the outer one: "adam" or "sgd".
         schedule: of the outer rate: "constant", or to 0 along a "linear" or "cosine" curve.
         max_grad_norm: meta-gradients are clipped to this norm; None: never.
@@ -75,7 +76,7 @@ class TrainConfig:
 
     iterations: int = 10_000
     meta_batch: int = 25
-    outer_rate: float = 1e-3
+    outer_lr: float = 1e-3
     optimizer: Literal["adam", "sgd"] = "adam"
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     max_grad_norm: float | None = None
@@ -92,7 +93,7 @@ class TrainConfig:
         for name in ("iterations", "meta_batch", "eval_every", "eval_tasks", "eval_batch",
                      "threads", "log_every"):  # fmt: skip
             check_positive(name, getattr(self, name))
-        check_above_zero("outer_rate", self.outer_rate)
+        check_above_zero("outer_lr", self.outer_lr)
         check_choice("optimizer", self.optimizer, OPTIMIZERS)
         check_choice("schedule", self.schedule, SCHEDULES)
         check_choice("amp", self.amp, AMP)
@@ -144,7 +145,8 @@ def train_few_shot(
         seed: of the tasks and of the method's randomness.
         iterations: in total, those before a resume included; ``config.iterations`` if neither it
             nor ``seconds`` is given.
-        seconds: stop after so many seconds; with it the result depends on the machine.
+        seconds: stop after so many, those before a resume included; with it the result depends
+            on the machine.
         resume: go on from the checkpoint in ``out``.
         tasks_name, tasks_kwargs: what the checkpoint says of the tasks; their name by default.
         progress: show a progress bar.
@@ -168,7 +170,7 @@ def train_few_shot(
     run, best_weights = _Run(), dict[str, torch.Tensor]()
     if resume:
         run, best_weights = _restore(out, method, optimizer, generator)
-    budget = Budget(iterations, seconds)
+    budget = Budget(iterations, seconds, run.seconds)
     described = _describe(method, tasks_name or tasks.name, tasks_kwargs or {}, config)
 
     def save(snapshot: dict[str, Any]) -> None:
@@ -181,7 +183,7 @@ def train_few_shot(
 
     def snapshot() -> dict[str, Any]:
         """All that the next iteration depends on; it shares no memory with what goes on."""
-        elapsed = round(seconds_before + budget.elapsed, 3)
+        elapsed = round(budget.elapsed, 3)
         return {
             "model": copy_tensors(method.state_dict()),
             "optimizer": copy_moments(optimizer),
@@ -190,13 +192,16 @@ def train_few_shot(
             "run": {**asdict(run), "seconds": elapsed},
         }
 
-    seconds_before = run.seconds
     larger_is_better = method.shape.kind == "classification"
     with (
         torch_threads(config.threads),
         RunLogger(out, resume_step=run.iteration if resume else None) as log,
         progress_bar(
-            f"{method.label} {tasks.name}", steps=iterations, seconds=seconds, shown=progress
+            f"{method.label} {tasks.name}",
+            steps=iterations,
+            seconds=seconds,
+            before=budget.before,
+            shown=progress,
         ) as show,
     ):
         log.hyperparameters(described["config"])
@@ -208,8 +213,10 @@ def train_few_shot(
                 if config.patience is not None and run.waited >= config.patience:
                     break
                 method.progress = used
-                rate = config.outer_rate * _factor(config.schedule, used)
+                rate = config.outer_lr * _factor(config.schedule, used)
                 numbers = _outer_step(method, optimizer, tasks, generator, config, rate)
+                if not math.isfinite(numbers["grad_norm"]):
+                    raise _diverged(run.iteration + 1, numbers)
                 run.iteration += 1
                 if run.iteration % config.log_every == 0 or run.iteration == 1:
                     values = _finite(numbers, run.iteration)
@@ -225,8 +232,10 @@ def train_few_shot(
                     log.scalar(f"validation/{name}", score, run.iteration)
                     more = measure(method) if measure else {}
                     log.scalars({f"validation/{k}": v for k, v in more.items()}, run.iteration)
-                    if run.best is None or (score > run.best if larger_is_better else
-                                            score < run.best):  # fmt: skip
+                    if math.isfinite(score) and (
+                        run.best is None
+                        or (score > run.best if larger_is_better else score < run.best)
+                    ):
                         run.best, run.waited = score, 0
                         if config.patience is not None:
                             best_weights = copy_tensors(method.state_dict())
@@ -300,7 +309,8 @@ def _outer_step(
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
     norm = nn.utils.clip_grad_norm_(method.parameters(), config.max_grad_norm or math.inf)
-    optimizer.step()
+    if torch.isfinite(norm):  # else the weights stay what they were
+        optimizer.step()
     return {**numbers, "grad_norm": norm}
 
 
@@ -315,8 +325,8 @@ def _is_mixed(amp: str, device: torch.device) -> bool:
 
 def _make_optimizer(method: FewShotMethod, config: TrainConfig) -> torch.optim.Optimizer:
     if config.optimizer == "adam":
-        return torch.optim.Adam(method.parameters(), lr=config.outer_rate)
-    return torch.optim.SGD(method.parameters(), lr=config.outer_rate)
+        return torch.optim.Adam(method.parameters(), lr=config.outer_lr)
+    return torch.optim.SGD(method.parameters(), lr=config.outer_lr)
 
 
 def _factor(schedule: str, used: float) -> float:
@@ -329,11 +339,16 @@ def _factor(schedule: str, used: float) -> float:
 def _finite(numbers: dict[str, torch.Tensor], iteration: int) -> dict[str, float]:
     values = {name: float(value) for name, value in numbers.items()}
     if not all(map(math.isfinite, values.values())):
-        raise InvalidArgumentError(
-            f"Meta-training diverged by iteration {iteration}: {values}. Lower outer_rate or the "
-            "inner rate, or set max_grad_norm."
-        )
+        raise _diverged(iteration, numbers)
     return values
+
+
+def _diverged(iteration: int, numbers: dict[str, torch.Tensor]) -> InvalidArgumentError:
+    values = {name: float(value) for name, value in numbers.items()}
+    return InvalidArgumentError(
+        f"Meta-training diverged in iteration {iteration}: {values}. Lower outer_lr or inner_lr, "
+        "or set max_grad_norm. The checkpoint holds the last good weights."
+    )
 
 
 def _describe(
@@ -356,6 +371,6 @@ def _restore(
     state = load_checkpoint(out, method.name).extra()
     load_weights(method, state["model"])
     load_moments(optimizer, state["optimizer"])
-    generator.set_state(torch.tensor(state["generator"]))
+    load_generator(generator, state["generator"])
     best = {n: torch.tensor(x, device=method.device) for n, x in state["best"].items()}
     return _Run(**state["run"]), best

@@ -2,13 +2,19 @@
 
 TrainOn(thirty_ways, five_ways)                     more ways in training (Snell et al. 2017)
 TrainOn(AllClasses(examples, labels), five_ways)    ordinary classification, for controls
+
+``training_tasks(recipe, tasks)`` makes them as a recipe says; ``all_classes(tasks)`` is ordinary
+classification of the training classes that ``tasks`` are drawn from.
 """
 
 from __future__ import annotations
 
 import torch
 
+from metagym.baselines.few_shot.recipes import Recipe
+from metagym.core.task import SPLITS
 from metagym.errors import InvalidArgumentError, check_positive
+from metagym.tasks.episodes import ImageTasks
 from metagym.tasks.few_shot import TaskDistribution, Tasks
 
 
@@ -89,3 +95,49 @@ class AllClasses(TaskDistribution):
         x = self.examples[rows]
         x = x.float() / 255.0 if x.dtype == torch.uint8 else x
         return Tasks(x[:, :0], self.labels[rows][:, :0], x, self.labels[rows])
+
+
+def all_classes(tasks: ImageTasks, batch: int = 64) -> AllClasses:
+    """Ordinary classification of the training classes of ``tasks``, turned ones included.
+
+    Args:
+        tasks: whose images, rotations and device are taken.
+        batch: examples in a minibatch.
+    """
+    source = tasks.images
+    parts, labels = [], []
+    for label, number in enumerate(source.split["train"]):
+        start, count = int(source.starts[number]), int(source.counts[number])
+        parts.append(torch.from_numpy(source.images[start : start + count].copy()))
+        labels.append(torch.full((count,), label))
+    examples, classes = torch.cat(parts), torch.cat(labels)
+    if tasks.rotations in ("train", "all"):
+        turned = [torch.rot90(examples, k, (-2, -1)) for k in range(4)]
+        examples = torch.cat(turned)
+        classes = torch.cat([classes + k * len(parts) for k in range(4)])
+    return AllClasses(examples.to(tasks.device), classes.to(tasks.device), batch)
+
+
+def training_tasks(recipe: Recipe, judged: TaskDistribution) -> TaskDistribution:
+    """What a recipe trains on for the tasks ``judged``; those themselves where it changes nothing.
+
+    More ways than a split has classes become as many as there are.
+
+    Raises:
+        InvalidArgumentError: classes do not have as many images as the recipe needs.
+    """
+    if not isinstance(judged, ImageTasks):
+        return judged
+    if recipe.all_classes:
+        return TrainOn(all_classes(judged), judged)
+    changes = dict(recipe.tasks)
+    if "ways" in changes:  # small sets have few classes to train on
+        most = min(judged.classes(split) for split in SPLITS)
+        changes["ways"] = max(judged.ways, min(changes["ways"], most))
+    if not changes:
+        return judged
+    same = {
+        name: getattr(judged, name)
+        for name in ("ways", "shots", "queries", "rotations", "turn", "shift", "device")
+    }
+    return TrainOn(ImageTasks(judged.images, **{**same, **changes}), judged)

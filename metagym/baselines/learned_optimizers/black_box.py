@@ -21,13 +21,14 @@ import torch
 from gymnasium.vector import VectorEnv
 from torch import nn
 
-from metagym.baselines.learned_optimizers.loop import Learner, pick_device, run
+from metagym.baselines.learned_optimizers.loop import Learner, run
 from metagym.checkpoint import Checkpoint, load_checkpoint
 from metagym.core import Agent
 from metagym.core.optimization import DIVERGENCE, OptimizationEnv
 from metagym.core.task import Task
 from metagym.errors import CheckpointError, InvalidArgumentError, check_choice, check_positive
 from metagym.evaluation.evaluate import make_vector_env
+from metagym.tasks.streams import choose_device
 
 NAME = "black_box_rnn"
 
@@ -208,7 +209,7 @@ class BlackBoxLearner(Learner):
         with torch.random.fork_rng(devices=[]):  # torch initialises from its global generator
             torch.manual_seed(seed)
             self.model = QueryRNN(dim, config.width, config.layers)
-        self.model.to(pick_device(config.device))
+        self.model.to(choose_device(config.device))
 
     def check(self, env: OptimizationEnv) -> None:
         if not hasattr(env, "radius"):

@@ -22,13 +22,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from torch.func import grad_and_value, vjp
 
 from metagym.errors import InvalidArgumentError, check_above_zero, check_positive
 
 Params = dict[str, torch.Tensor]
 TrainLoss = Callable[[Params, int], torch.Tensor]
 Loss = Callable[[Params], torch.Tensor]
+State = tuple[Params, Params]  # w and v
+Settings = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # log α_t, logit γ_t, log λ [L]
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,7 @@ class Hypergradient:
     most_states: int
 
 
+@torch.enable_grad()
 def differentiate_training(
     train_loss: TrainLoss,
     validation_loss: Loss,
@@ -125,8 +127,8 @@ def differentiate_training(
     Args:
         train_loss: ``train_loss(params, t)`` -> scalar, the loss on the minibatch of step t. It is
             called twice with the same t and has to answer the same: draw minibatches beforehand,
-            or from a generator that t seeds. It has to be differentiable twice by torch.func
-            (``functional_call`` of any module is).
+            or from a generator that t seeds. Autograd has to differentiate it twice
+            (``torch.func.functional_call`` of any module can be).
         validation_loss: ``validation_loss(params)`` -> scalar.
         initial: the parameters before scaling, by name.
         hyperparameters: of T steps and as many tensors as ``initial``.
@@ -146,20 +148,12 @@ def differentiate_training(
     def start(log_scales: torch.Tensor) -> Params:
         return {k: log_scales[i].exp() * w for i, (k, w) in enumerate(initial.items())}
 
-    def step(
-        w: Params, v: Params, rate: torch.Tensor, logit: torch.Tensor, decays: torch.Tensor, t: int
-    ) -> tuple[tuple[Params, Params], torch.Tensor]:
-        slope, loss = grad_and_value(train_loss)(w, t)
-        momentum = logit.sigmoid()
-        pull = {k: slope[k] + decays[i].exp() * w[k] for i, k in enumerate(w)}
-        v = {k: momentum * v[k] - (1.0 - momentum) * pull[k] for k in w}
-        return ({k: w[k] + rate.exp() * v[k] for k in w}, v), loss
+    def settings(t: int) -> Settings:
+        return given["log_rates"][t], given["momentum_logits"][t], given["log_decays"]
 
-    def advance(state: tuple[Params, Params], t: int) -> tuple[tuple[Params, Params], torch.Tensor]:
-        with torch.no_grad():
-            return step(
-                *state, given["log_rates"][t], given["momentum_logits"][t], given["log_decays"], t
-            )
+    def advance(state: State, t: int) -> tuple[State, torch.Tensor]:
+        after, loss = _step(train_loss, _tracked(state[0]), state[1], settings(t), t)
+        return after, loss.detach()
 
     with torch.no_grad():
         w = start(given["log_scales"])
@@ -171,16 +165,18 @@ def differentiate_training(
             kept[t] = state
             held.saw(len(kept) + 1)
         state, loss = advance(state, t)
-        losses.append(loss.detach())
+        losses.append(loss)
     trained = state[0]
 
-    slope_w, value = grad_and_value(validation_loss)(trained)
+    end = _tracked(trained)
+    value = validation_loss(end)
     if not torch.isfinite(value):
         raise InvalidArgumentError(
-            f"The run of {steps} steps ends with the validation loss {float(value)}: it diverged, "
-            "and has no gradient. Start from smaller learning rates."
+            f"The run of {steps} steps ends with the validation loss {float(value.detach())}: it "
+            "diverged, and has no gradient. Start from smaller learning rates."
         )
-    slope_v = {k: torch.zeros_like(value) for k, value in trained.items()}
+    slopes = [*_gradient([value], list(end.values())), *map(torch.zeros_like, end.values())]
+    del end
     found = {name: torch.zeros_like(tensor) for name, tensor in given.items()}
     for first in sorted(kept, reverse=True):
         states = [kept.pop(first)]
@@ -189,14 +185,12 @@ def differentiate_training(
             states.append(advance(states[-1], t)[0])
         held.saw(len(kept) + len(states) + 2)  # the trained parameters, and the adjoint
         for t in range(last, first - 1, -1):
-            _, pull_back, _ = vjp(  # type: ignore[misc]
-                lambda *arguments, t=t: step(*arguments, t),  # type: ignore[call-arg]
-                *states.pop(), given["log_rates"][t], given["momentum_logits"][t],
-                given["log_decays"], has_aux=True,
-            )  # fmt: skip
-            slope_w, slope_v, rate, logit, decays = pull_back((slope_w, slope_v))
+            *slopes, rate, logit, decays = _pull_back(
+                train_loss, states.pop(), settings(t), t, slopes
+            )
             found["log_rates"][t], found["momentum_logits"][t] = rate, logit
             found["log_decays"] += decays
+    slope_w = dict(zip(trained, slopes, strict=False))
     for i, (name, w_0) in enumerate(start(given["log_scales"]).items()):
         found["log_scales"][i] = (w_0 * slope_w[name]).sum()
     return Hypergradient(
@@ -267,6 +261,52 @@ def optimize_hyperparameters(
         if report is not None:
             report(i, value)
     return found
+
+
+def _step(
+    train_loss: TrainLoss, w: Params, v: Params, settings: Settings, t: int, *, twice: bool = False
+) -> tuple[State, torch.Tensor]:
+    """One step from (w, v), and the loss before it; ``twice``: as a graph to differentiate."""
+    rate, logit, decays = settings
+    loss = train_loss(w, t)
+    slopes = _gradient([loss], list(w.values()), create_graph=twice)
+    with torch.set_grad_enabled(twice):
+        momentum, decay = logit.sigmoid(), decays.exp()
+        v = {
+            k: momentum * v[k] - (1.0 - momentum) * (slope + decay[i] * w[k])
+            for i, (k, slope) in enumerate(zip(w, slopes, strict=True))
+        }
+        return ({k: w[k] + rate.exp() * v[k] for k in w}, v), loss
+
+
+def _pull_back(
+    train_loss: TrainLoss, state: State, settings: Settings, t: int, slopes: list[torch.Tensor]
+) -> list[torch.Tensor]:
+    """From the slopes of (w, v) after step t: those of (w, v) before it, and of its settings."""
+    w, v = map(_tracked, state)
+    rate, logit, decays = (tensor.detach().requires_grad_() for tensor in settings)
+    after, _ = _step(train_loss, w, v, (rate, logit, decays), t, twice=True)
+    outputs = [tensor for part in after for tensor in part.values()]
+    inputs = [*w.values(), *v.values(), rate, logit, decays]
+    return _gradient(outputs, inputs, slopes)
+
+
+def _gradient(
+    outputs: list[torch.Tensor],
+    inputs: list[torch.Tensor],
+    weights: list[torch.Tensor] | None = None,
+    *,
+    create_graph: bool = False,
+) -> list[torch.Tensor]:
+    return list(
+        torch.autograd.grad(
+            outputs, inputs, weights, create_graph=create_graph, materialize_grads=True
+        )
+    )
+
+
+def _tracked(params: Params) -> Params:
+    return {k: value.detach().requires_grad_() for k, value in params.items()}
 
 
 class _Counter:

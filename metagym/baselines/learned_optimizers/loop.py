@@ -141,11 +141,11 @@ def run(
         batches = state["batches"]
         steps_done, seconds_before = (saved.config["training"][k] for k in ("steps", "seconds"))
         _check_same(saved.config, learner.describe(), out)
-    budget = Budget(steps, seconds)
+    budget = Budget(steps, seconds, seconds_before)
 
     def snapshot() -> tuple[Any, ...]:
         """The checkpoint of this moment, between two batches."""
-        record = training_record(env, steps_done, seconds_before + budget.elapsed, seed)
+        record = training_record(env, steps_done, budget.elapsed, seed)
         config_json = {
             "agent": learner.name, "env_id": env_id, "env_kwargs": env_kwargs,
             "config": asdict(config), **learner.describe(),  # type: ignore[call-overload]
@@ -163,7 +163,9 @@ def run(
     with (
         one_thread(),
         RunLogger(out, resume_step=steps_done if resume else None) as log,
-        progress_bar(label, steps=steps, seconds=seconds, shown=progress) as show,
+        progress_bar(
+            label, steps=steps, seconds=seconds, before=budget.before, shown=progress
+        ) as show,
     ):
         log.hyperparameters(asdict(config))  # type: ignore[call-overload]
         # Ctrl-C falls anywhere in a batch; what it saves is the end of the last whole one.
@@ -195,23 +197,6 @@ def run(
             env.close()
             held_out.close()
     return out
-
-
-def pick_device(name: str) -> torch.device:
-    """The device called ``name``; "auto" is a GPU where there is one.
-
-    Raises:
-        InvalidArgumentError: torch knows no such device, or it is not there.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        text = str(error).splitlines()[0]
-        raise InvalidArgumentError(f"device={name!r} cannot be used: {text}") from None
-    return device
 
 
 class _Best:

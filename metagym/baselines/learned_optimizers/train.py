@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from metagym.baselines.learned_optimizers.coordinatewise import LSTMRule, Observation
-from metagym.baselines.learned_optimizers.loop import Learner, pick_device, run
+from metagym.baselines.learned_optimizers.loop import Learner, run
 from metagym.baselines.learned_optimizers.unrolled import Evaluate, unroll
 from metagym.checkpoint import Checkpoint, load_checkpoint
 from metagym.core.optimization import DIVERGENCE, EPSILON, OptimizationEnv
@@ -38,6 +38,7 @@ from metagym.errors import (
     check_positive,
 )
 from metagym.problems import ProblemFamily
+from metagym.tasks.streams import choose_device
 
 NAME = "l2l"
 
@@ -115,7 +116,8 @@ def train(
         seed: of weights, tasks and minibatches.
         steps: optimisation steps in total, those before a resume included; ``config.steps`` if
             neither it nor ``seconds`` is given.
-        seconds: stop after so many seconds; with it the number of steps depends on the machine.
+        seconds: stop after so many, those before a resume included; with it the number of steps
+            depends on the machine.
         resume: go on from the checkpoint in ``out``; with ``steps`` to the same numbers, bit for
             bit, as if there had been no break.
         env_kwargs: of the environment.
@@ -190,7 +192,7 @@ class LSTMLearner(Learner):
             self.rule = LSTMRule(
                 config.inputs, config.step, config.scale, width=config.width, layers=config.layers
             )
-        self.model = self.rule.network.to(pick_device(config.device))
+        self.model = self.rule.network.to(choose_device(config.device))
 
     def check(self, env: OptimizationEnv) -> None:
         if not hasattr(env, "action_scale"):

@@ -100,7 +100,7 @@ class Face:
             config: of ``Config``; its defaults by default.
             seed: of weights and of the order of examples.
             steps: of the optimiser.
-            seconds: stop after so many seconds.
+            seconds: stop after so many, those before a resume included.
             resume: go on from the checkpoint in ``out``.
             env_kwargs: of the tasks.
             progress: show progress bars and the gains.

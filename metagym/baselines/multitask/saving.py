@@ -20,6 +20,7 @@ from metagym.baselines.saving import (
     arrays,
     copy_moments,
     copy_tensors,
+    load_generator,
     load_moments,
     load_weights,
     run_record,
@@ -125,7 +126,7 @@ def restore(
     state = checkpoint.extra()
     load_weights(learner, state["model"])
     load_moments(optimizer, state["optimizer"])
-    generator.set_state(torch.tensor(state["generator"]))
+    load_generator(generator, state["generator"])
     best = {n: torch.tensor(x, device=learner.device) for n, x in state["best"].items()}
     return Run(**state["run"]), best
 

@@ -107,7 +107,8 @@ def train_multitask(
         seed: of the order of examples and of the weighting's randomness.
         steps: in total, those before a resume included; ``config.steps`` if neither it nor
             ``seconds`` is given.
-        seconds: stop after so many seconds; with it the result depends on the machine.
+        seconds: stop after so many, those before a resume included; with it the result depends
+            on the machine.
         resume: go on from the checkpoint in ``out``.
         tasks_name, tasks_kwargs: what the checkpoint says of the tasks.
         progress: show a progress bar.
@@ -132,7 +133,7 @@ def train_multitask(
     if resume and out is not None:
         run, best = restore(out, learner, optimizer, generator)
         batches.counts.step, batches.counts.drawn = run.step, list(run.drawn)
-    budget, seconds_before = Budget(steps, seconds), run.seconds
+    budget = Budget(steps, seconds, run.seconds)
     described = describe(learner, tasks_name, tasks_kwargs or {}, asdict(config), seed)
 
     def now() -> Saved | None:
@@ -140,7 +141,7 @@ def train_multitask(
         if out is None:
             return None
         run.drawn = tuple(batches.counts.drawn)
-        elapsed = round(seconds_before + budget.elapsed, 3)
+        elapsed = round(budget.elapsed, 3)
         return Saved.of(learner, optimizer, generator, best, run, elapsed)
 
     log = None if out is None else RunLogger(out, resume_step=run.step if resume else None)
@@ -148,7 +149,13 @@ def train_multitask(
     with (
         torch_threads(config.threads),
         contextlib.nullcontext() if log is None else log,
-        progress_bar(f"{label} {tasks_name}", steps=steps, seconds=seconds, shown=progress) as show,
+        progress_bar(
+            f"{label} {tasks_name}",
+            steps=steps,
+            seconds=seconds,
+            before=budget.before,
+            shown=progress,
+        ) as show,
     ):
         if log is not None:
             log.hyperparameters(described["config"])

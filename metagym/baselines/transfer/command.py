@@ -80,7 +80,7 @@ class Face:
             config: of ``Config``; ``recipe(domains_name)`` by default.
             seed: of weights and minibatches; that of the domains is one of their arguments.
             steps: gradient steps, in place of the config's ``iterations``.
-            seconds: stop after so many seconds.
+            seconds: stop after so many, those before a resume included.
             resume: go on from the checkpoint in ``out``.
             env_kwargs: of the domains.
             progress: show a progress bar.

@@ -19,7 +19,14 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import nn
 
-from metagym.baselines.saving import arrays, copy_tensors, load_moments, load_weights, run_record
+from metagym.baselines.saving import (
+    arrays,
+    copy_tensors,
+    load_generator,
+    load_moments,
+    load_weights,
+    run_record,
+)
 from metagym.baselines.transfer.networks import Network
 from metagym.checkpoint import load_checkpoint, save_checkpoint
 from metagym.errors import CheckpointError, InvalidArgumentError
@@ -216,7 +223,9 @@ def train(
     with (
         one_thread(),
         _logger(place, step) as log,
-        progress_bar(method.label, steps=total, seconds=place.seconds, shown=progress) as show,
+        progress_bar(
+            method.label, steps=total, seconds=place.seconds, before=before, shown=progress
+        ) as show,
     ):
         if log is not None:
             log.hyperparameters(place.described["config"])
@@ -224,7 +233,8 @@ def train(
         latest = snapshot() if is_kept else {}
         try:
             while step < total:
-                if place.seconds is not None and time.perf_counter() - start >= place.seconds:
+                spent = before + time.perf_counter() - start
+                if place.seconds is not None and spent >= place.seconds:
                     break
                 phase, done = _locate(phases, step)
                 if done == 0:
@@ -361,7 +371,7 @@ def _restore(
                 )
         begun += iterations
     load_weights(model, state["model"])
-    generator.set_state(torch.tensor(state["generator"]))
+    load_generator(generator, state["generator"])
     moments = {
         index: {name: torch.tensor(value) for name, value in found.items()}
         for index, found in state["optimizer"].items()

@@ -63,6 +63,22 @@ def test_tasks_of_another_shape_are_refused(part, tensor, message):
         check_tasks(tasks._replace(**{part: tensor}), REGRESSION)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["maml", "fomaml", "anil", "meta_sgd", "maml_plus_plus", "reptile", "joint", "meta_lstm"],
+)
+def test_more_ways_than_outputs_are_refused_and_fewer_are_not(name):
+    method = make_method(name, TaskShape("classification", (2,), 3, 3), hidden=(4,))
+    x, labels = _draw(2, 4, 2), torch.tensor([[0, 1, 2, 3]] * 2)
+    tasks = Tasks(x, labels, x, labels)
+    with pytest.raises(InvalidArgumentError, match=f"{name} was built for 3 ways and met the .* 3"):
+        method.predict(tasks)
+    with pytest.raises(InvalidArgumentError, match="built for 3 ways"):
+        method.meta_loss(tasks, torch.Generator())
+    fewer = Tasks(x, labels // 2, x, labels // 2)
+    assert method.predict(fewer).shape == (2, 4, 3)
+
+
 @pytest.mark.parametrize("values", [("ranking", (1,), 1, 4), ("regression", (0,), 1, 4)])
 def test_a_shape_that_cannot_be_is_refused(values):
     with pytest.raises(InvalidArgumentError):
@@ -98,13 +114,14 @@ def test_every_name_is_that_of_its_class(name):
     ("arguments", "message"),
     [
         ({"name": "mamml"}, "Did you mean 'maml'"),
-        ({"inner_rat": 1.0}, "Did you mean 'inner_rate'"),
-        ({"inner_rate": 0.0}, "inner_rate"),
+        ({"inner_rat": 1.0}, "Did you mean 'inner_lr'"),
+        ({"inner_lr": 0.0}, "inner_lr"),
         ({"inner_steps": 0}, "inner_steps"),
         ({"test_steps": -1}, "test_steps"),
         ({"over_tasks": "map"}, "over_tasks"),
         ({"config": MAML.Config(), "chunk": 2}, "not both"),
         ({"config": 3}, "GradientConfig"),
+        ({"hidden": 40}, "hidden=40 has to be a tuple"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):

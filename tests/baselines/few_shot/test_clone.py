@@ -41,7 +41,7 @@ def test_the_meta_gradient_of_one_weight_is_that_of_the_formula(first_order):
 
 def test_learners_agree_with_the_functional_core():
     shape = TaskShape("regression", (1,), 1, 5)
-    method = make_method("maml", shape, inner_steps=2, hidden=(8,), inner_rate=RATE).double()
+    method = make_method("maml", shape, inner_steps=2, hidden=(8,), inner_lr=RATE).double()
     generator = torch.Generator().manual_seed(0)
     tasks = Tasks(*(torch.randn(3, 5, 1, generator=generator).double() for _ in range(4)))
     method.meta_loss(tasks, generator)[0].backward()
@@ -99,5 +99,28 @@ def test_losses_that_cannot_adapt_are_refused():
         learner.adapt(torch.tensor(1.0, requires_grad=True) * 2.0)
     learner.adapt(torch.tensor(1.0, requires_grad=True) * 2.0, allow_unused=True)
     assert learner.params["w"].item() == 2.0
-    with pytest.raises(InvalidArgumentError, match="rate"):
+    with pytest.raises(InvalidArgumentError, match="lr"):
         Clonable(Weight(), -1.0)
+
+
+def test_a_loss_of_the_model_or_of_another_learner_is_refused_from_the_first_step_on():
+    maml = Clonable(Weight(), RATE)
+    parent = maml.clone()
+    learner = parent.clone()
+    for other in (maml, maml.clone(), parent):
+        with pytest.raises(InvalidArgumentError, match="come from the learner"):
+            learner.adapt(other(1.0) ** 2)
+    with torch.no_grad():
+        learner = maml.clone()
+    learner.adapt(learner(1.0) ** 2)
+    assert learner.params["w"].item() == pytest.approx(2.0 - RATE * 4.0)
+
+
+def test_the_mode_is_set_from_the_learner():
+    model = nn.Sequential(nn.Dropout(0.5))
+    learner = Clonable(model, RATE).clone()
+    x = torch.ones(50)
+    assert learner.eval() is learner and not model[0].training
+    assert torch.equal(learner(x), x)
+    assert learner.train() is learner and model[0].training
+    assert not torch.equal(learner(x), x)

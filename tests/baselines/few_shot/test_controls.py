@@ -15,17 +15,20 @@ from metagym.baselines.few_shot.controls import (
     NearestNeighbour,
     NearestNeighbourConfig,
     PretrainedConfig,
+    SinusoidOracle,
     fit_head,
 )
+from metagym.baselines.few_shot.judge import evaluate_few_shot
 from metagym.baselines.few_shot.metric import class_members
 from metagym.baselines.few_shot.training_tasks import AllClasses, TrainOn
 from metagym.errors import InvalidArgumentError
+from metagym.tasks.sinusoid import Sinusoid
 
 METHODS = {
     "nearest neighbour": (NearestNeighbour, {}),
     "euclidean": (NearestNeighbour, {"distance": "euclidean"}),
     "head": (FineTuning, {}),
-    "all": (FineTuning, {"layers": "all", "steps": 20, "rate": 0.1}),
+    "all": (FineTuning, {"layers": "all", "steps": 20, "lr": 0.1}),
 }
 
 
@@ -164,7 +167,29 @@ def test_what_cannot_be(blobs, make, tasks, all_classes):
         (lambda: NearestNeighbourConfig(distance="l1"), "distance='l1'"),
         (lambda: FineTuningConfig(layers="body"), "layers='body'"),
         (lambda: FineTuningConfig(steps=0), "steps=0"),
-        (lambda: FineTuningConfig(rate=-1.0), "rate=-1.0"),
+        (lambda: FineTuningConfig(lr=-1.0), "lr=-1.0"),
     ):
         with pytest.raises(InvalidArgumentError, match=message):
             make_config()
+
+
+def test_the_oracle_of_sinusoids_is_exact_and_says_that_it_is_privileged():
+    tasks = Sinusoid(5, 20, device="cpu")
+    oracle = SinusoidOracle(TaskShape.of(tasks))
+    result = evaluate_few_shot(oracle, tasks, count=30)
+    assert result.privileged and "oracle" in result.agent and result.training is None
+    assert result.mean < 1e-6
+    drawn = tasks.sample(2, "test", torch.Generator().manual_seed(0))
+    blind = drawn._replace(query_y=torch.zeros_like(drawn.query_y))
+    assert torch.equal(oracle.predict(drawn), oracle.predict(blind))
+    noisy = drawn._replace(support_y=drawn.support_y + torch.randn(drawn.support_y.shape))
+    x, y = noisy.support_x[0].double(), noisy.support_y[0].double()
+    waves = torch.cat([x.sin(), x.cos()], 1)
+    normal = torch.linalg.solve(waves.T @ waves, waves.T @ y)
+    x = noisy.query_x[0].double()
+    expected = normal[0] * x.sin() + normal[1] * x.cos()
+    torch.testing.assert_close(oracle.predict(noisy)[0], expected)
+    with pytest.raises(InvalidArgumentError, match="nothing to train"):
+        oracle.meta_loss(drawn, torch.Generator())
+    with pytest.raises(InvalidArgumentError, match="not the shape of sinusoids"):
+        SinusoidOracle(TaskShape("regression", (2,), 1, 5))

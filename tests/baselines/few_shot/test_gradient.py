@@ -36,7 +36,7 @@ def _tasks(shape, count=3, queries=4, seed=0):
 
 
 def _method(name, shape=REGRESSION, **fields):
-    small = {"hidden": (6,), "filters": 4, "inner_rate": 0.25, **fields}
+    small = {"hidden": (6,), "filters": 4, "inner_lr": 0.25, **fields}
     return make_method(name, shape, **small).double()
 
 
@@ -107,7 +107,7 @@ def test_convolutions_have_the_right_meta_gradient_too(norm):
 def test_first_order_maml_leaves_exactly_the_hessian_term_away():
     """With H the support Hessian: g_MAML = (I - α H) g_FOMAML, H by plain double autograd."""
     rate, tasks = 0.3, _tasks(REGRESSION, count=1)
-    full, first = (_method(name, inner_rate=rate) for name in ("maml", "fomaml"))
+    full, first = (_method(name, inner_lr=rate) for name in ("maml", "fomaml"))
     first.load_state_dict(full.state_dict())
     shapes = {n: p.shape for n, p in full.network.named_parameters()}
 
@@ -211,7 +211,7 @@ def test_maml_plus_plus_with_nothing_to_learn_but_the_last_step_is_maml():
 
 def test_reptile_of_one_step_is_joint_training():
     tasks = _tasks(REGRESSION)
-    reptile = _method("reptile", inner_steps=1, minibatch=None, inner_rate=0.05)
+    reptile = _method("reptile", inner_steps=1, minibatch=None, inner_lr=0.05)
     joint = _method("joint")
     expected = {name: 0.05 * g for name, g in _gradient(joint, tasks).items()}
     _assert_equal(_gradient(reptile, tasks), expected, rtol=1e-9, atol=1e-12)
@@ -221,7 +221,7 @@ def test_reptile_of_one_step_is_joint_training():
 def test_reptile_moves_towards_what_an_ordinary_optimizer_ends_at(optimizer):
     tasks = _tasks(REGRESSION, count=2)
     method = _method(
-        "reptile", inner_steps=4, minibatch=None, inner_rate=0.01, inner_optimizer=optimizer
+        "reptile", inner_steps=4, minibatch=None, inner_lr=0.01, inner_optimizer=optimizer
     )
     moved = {name: torch.zeros_like(p) for name, p in method.named_parameters()}
     for sx, sy, qx, qy in zip(*tasks, strict=True):
@@ -269,7 +269,7 @@ def test_predictions_carry_no_gradient_read_no_answers_and_can_be_had_step_by_st
 
 
 def test_steps_lower_the_loss_of_the_support_set():
-    method, tasks = _method("maml", inner_rate=0.05), _tasks(REGRESSION)
+    method, tasks = _method("maml", inner_lr=0.05), _tasks(REGRESSION)
     same = tasks._replace(query_x=tasks.support_x, query_y=tasks.support_y)
     path = method.predict_path(same, 5)
     losses = per_task_loss("regression", path, same.query_y).mean(1)

@@ -12,7 +12,8 @@ from torch.func import functional_call
 
 from metagym.baselines.few_shot.base import TaskShape, per_task_loss
 from metagym.baselines.few_shot.functional import adapt
-from metagym.baselines.few_shot.meta_lstm import GatedRule, MetaLSTM, MetaLSTMConfig, preprocess
+from metagym.baselines.few_shot.meta_lstm import GatedRule, MetaLSTM, MetaLSTMConfig
+from metagym.baselines.learned_optimizers.coordinatewise import log_and_sign
 from metagym.errors import InvalidArgumentError
 
 
@@ -30,12 +31,12 @@ def test_preprocessing_of_known_numbers():
     x = torch.tensor([1.0, -math.e, math.exp(-10.0), 0.0, -math.exp(-11.0)], dtype=torch.float64)
     expected = [[0.0, 1.0], [0.1, -1.0], [-1.0, 1.0], [-1.0, 0.0], [-1.0, -math.exp(-1.0)]]
     x[2] *= 1.0 + 1e-12  # on the side of the logarithm, whatever the rounding
-    torch.testing.assert_close(preprocess(x), torch.tensor(expected, dtype=torch.float64))
+    torch.testing.assert_close(log_and_sign(x), torch.tensor(expected, dtype=torch.float64))
 
 
 @given(st.floats(-1e30, 1e30), st.floats(1.0, 20.0))
 def test_preprocessed_numbers_are_moderate_and_keep_the_sign(x, p):
-    first, second = preprocess(torch.tensor(x, dtype=torch.float64), p).tolist()
+    first, second = log_and_sign(torch.tensor(x, dtype=torch.float64), p).tolist()
     assert -1.0 - 1e-9 <= first <= 70.0 / p and abs(second) <= 1.0 + 1e-9
     assert second * x >= 0.0
 
@@ -43,7 +44,7 @@ def test_preprocessed_numbers_are_moderate_and_keep_the_sign(x, p):
 def test_preprocessing_has_no_jump():
     edge = math.exp(-10.0)
     around = torch.tensor([edge * (1 - 1e-9), edge * (1 + 1e-9)], dtype=torch.float64)
-    below, above = preprocess(around)
+    below, above = log_and_sign(around)
     torch.testing.assert_close(below, above)
 
 
@@ -81,7 +82,7 @@ def test_the_gates_read_gradient_loss_weight_and_their_own_last_value():
         for gate, last in ((rule.forget, memory.forget), (rule.input, memory.input)):
             with torch.no_grad():
                 gate.weight.normal_()
-            columns = [*preprocess(gradient).T, *preprocess(loss).expand(6, 2).T, weights, last]
+            columns = [*log_and_sign(gradient).T, *log_and_sign(loss).expand(6, 2).T, weights, last]
             total = sum(w * c for w, c in zip(gate.weight[0], columns, strict=True))
             expected.append((total + gate.bias).sigmoid())
         new, memory = rule(weights, gradient, loss, memory)
@@ -108,7 +109,7 @@ def test_the_first_lstm_is_an_lstm():
     memory, state = rule.start(weights), None
     for _ in range(2):
         weights, memory = rule(weights, gradient, loss, memory)
-        read = torch.cat([preprocess(gradient), preprocess(loss).expand(6, 2)], 1)
+        read = torch.cat([log_and_sign(gradient), log_and_sign(loss).expand(6, 2)], 1)
         state = cell(read, state)
         torch.testing.assert_close(memory.hidden, state[0])
         torch.testing.assert_close(memory.cell, state[1])
@@ -135,7 +136,7 @@ def test_the_meta_gradient_takes_gradients_and_losses_for_constants(make, distri
     task = tuple(part[0] for part in tasks)
     recorded = []
     hook = method.rule.register_forward_pre_hook(lambda _, given: recorded.append(given[1:3]))
-    loss = method._numbers(*task)["loss"]
+    loss = method.task_numbers(*task)["loss"]
     hook.remove()
     learned = list(method.parameters())
     gradients = torch.autograd.grad(loss, learned)
@@ -205,7 +206,7 @@ def test_it_learns_and_learning_steps_help(blobs, make, learn):
 
 def test_what_cannot_be(make, distribution, tasks):
     with pytest.raises(InvalidArgumentError, match="norm='running'"):
-        MetaLSTMConfig(norm="running")
+        make(MetaLSTM, distribution, norm="running")
     for fields in ({"width": -1}, {"steps": 0}, {"p": 0.0}, {"over_tasks": "map"}, {"chunk": 0}):
         with pytest.raises(InvalidArgumentError, match=next(iter(fields))):
             MetaLSTMConfig(**fields)

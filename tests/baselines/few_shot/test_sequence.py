@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from metagym.baselines.few_shot.embedding import shuffle_support
-from metagym.baselines.few_shot.sequence import LSTMConfig, LSTMLearner, SNAILConfig, SNAILLearner
+from metagym.baselines.few_shot.sequence import LSTMConfig, LSTMMethod, SNAILConfig, SNAILMethod
 from metagym.errors import InvalidArgumentError
 from metagym.tasks.few_shot import TaskDistribution, Tasks
 
 METHODS = {
-    "lstm": (LSTMLearner, {"width": 32, "layers": 2}),
-    "snail": (SNAILLearner, {"width": 16, "attention": (8, 16, 16)}),
+    "lstm": (LSTMMethod, {"width": 32, "layers": 2}),
+    "snail": (SNAILMethod, {"width": 16, "attention": (8, 16, 16)}),
 }
 CLOSE = {"rtol": 1e-9, "atol": 1e-9}
 
@@ -39,7 +39,7 @@ def method(request, blobs, make):
 def read_one_by_one(method, support, query):
     """What the reader says at the end of the sequence of the support set and one query."""
     sequence = torch.cat([support, query], 1)
-    if isinstance(method, LSTMLearner):
+    if isinstance(method, LSTMMethod):
         return method.head(method.lstm(sequence)[0])[:, -1]
     for layer in method.layers:
         sequence = torch.cat([sequence, layer(sequence)], -1)
@@ -125,8 +125,8 @@ def test_every_parameter_gets_a_finite_gradient(name, shape, blobs, make):
 def test_batch_statistics_are_named(blobs, make):
     distribution = blobs(ways=3, input_shape=(1, 8, 8))
     fields = {"norm": "batch", "filters": 4, "pooling": "stride"}
-    assert make(LSTMLearner, distribution, **fields).label == "lstm (transductive)"
-    assert make(LSTMLearner, blobs()).label == "lstm"
+    assert make(LSTMMethod, distribution, **fields).label == "lstm (transductive)"
+    assert make(LSTMMethod, blobs()).label == "lstm"
 
 
 def test_more_ways_than_it_was_built_for_are_refused(method, blobs):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 
 from metagym.baselines.few_shot import make_method
 from metagym.baselines.few_shot import train as module
-from metagym.baselines.few_shot.command import RECIPES, Face, evaluate_checkpoint
+from metagym.baselines.few_shot.command import Face, evaluate_checkpoint
 from metagym.baselines.few_shot.judge import evaluate_few_shot, few_shot_scores, memory_hint
 from metagym.baselines.few_shot.train import TrainConfig, load_method, train_few_shot
 from metagym.checkpoint import load_checkpoint, read_config
@@ -63,6 +64,33 @@ def test_a_resumed_run_is_bit_for_bit_the_unbroken_one(tmp_path, name, optimizer
     np.testing.assert_equal(one["generator"], two["generator"])
 
 
+def test_a_run_of_so_many_seconds_goes_on_with_its_schedule(tmp_path, monkeypatch):
+    """The clock counts what was trained before the break, for the rate and for ``progress``."""
+    now, seen = [0.0], []
+    monkeypatch.setattr("metagym.rl.training.time.perf_counter", lambda: now[0])
+
+    def second(method, stop_at):
+        original = method.meta_loss
+
+        def one(tasks, generator):
+            now[0] += 1.0
+            seen.append(method.progress)
+            if len(seen) == stop_at:
+                raise KeyboardInterrupt
+            return original(tasks, generator)
+
+        method.meta_loss = one
+        return method
+
+    with pytest.raises(KeyboardInterrupt):
+        _train(tmp_path, second(_make(), 6), seconds=10.0)
+    again = second(_make(), None)
+    _train(tmp_path, again, seconds=10.0, resume=True)
+    assert seen[:6] == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
+    assert seen[6:] == pytest.approx([0.5, 0.6, 0.7, 0.8, 0.9])  # what broke is done again
+    assert read_config(tmp_path)["training"]["seconds"] == pytest.approx(10.0)
+
+
 def test_what_is_measured_besides_is_in_the_charts(tmp_path):
     def measure(method):
         return {"largest": max(float(p.detach().abs().max()) for p in method.parameters())}
@@ -75,7 +103,7 @@ def test_what_is_measured_besides_is_in_the_charts(tmp_path):
 
 
 def test_training_learns_and_the_checkpoint_gives_the_method_back(tmp_path):
-    config = TrainConfig(iterations=150, meta_batch=10, outer_rate=1e-2, eval_every=75)
+    config = TrainConfig(iterations=150, meta_batch=10, outer_lr=1e-2, eval_every=75)
     untrained = few_shot_scores(_make(), TASKS, "test", 100).mean()
     method = _train(tmp_path, config=config)
     trained = few_shot_scores(method, TASKS, "test", 100)
@@ -141,7 +169,18 @@ def test_progress_of_the_run_reaches_the_method_and_the_schedule_the_optimizer(t
 
 
 def test_mixed_precision_trains_in_bfloat16_and_keeps_float32_weights(tmp_path):
-    method = _train(tmp_path, config=dataclasses.replace(QUICK, amp="on"))
+    seen = {}
+    for amp in ("on", "off"):
+        method, seen[amp] = _make(), set()
+        hook = method.network.layers[0].register_forward_hook(
+            lambda module, given, out, amp=amp: seen[amp].add((module.training, out.dtype))
+        )
+        _train(tmp_path / amp, method, dataclasses.replace(QUICK, amp=amp))
+        hook.remove()
+    assert (True, torch.bfloat16) in seen["on"]
+    assert (False, torch.bfloat16) not in seen["on"]  # validation is exact
+    assert seen["off"] == {(True, torch.float32), (False, torch.float32)}
+    method = load_method(tmp_path / "on", "cpu")
     assert all(p.dtype == torch.float32 for p in method.parameters())
     assert not _same(method, _make())
 
@@ -150,13 +189,39 @@ def test_divergence_is_an_error_that_says_what_to_lower(tmp_path):
     method = _make()
     with torch.no_grad():
         method.network.head.weight.fill_(float("nan"))
-    with pytest.raises(InvalidArgumentError, match="outer_rate"):
+    with pytest.raises(InvalidArgumentError, match="outer_lr"):
         _train(tmp_path, method)
+
+
+def test_divergence_leaves_the_last_good_weights(tmp_path):
+    method, calls = _make(), []
+    original = method.meta_loss
+
+    def loss(tasks, generator):
+        calls.append(1)
+        value, numbers = original(tasks, generator)
+        return (value * float("inf") if len(calls) == 4 else value), numbers
+
+    method.meta_loss = loss
+    with pytest.raises(InvalidArgumentError, match="diverged in iteration 4"):
+        _train(tmp_path, method)
+    assert read_config(tmp_path)["training"]["iteration"] == 3
+    kept = load_method(tmp_path, "cpu")
+    assert all(bool(torch.isfinite(x).all()) for x in kept.state_dict().values())
+
+
+def test_a_validation_score_that_is_no_number_is_never_the_best(tmp_path, monkeypatch):
+    scores = iter([math.nan, 0.5, math.inf])
+    monkeypatch.setattr(
+        "metagym.baselines.few_shot.train._validation_score", lambda *_: next(scores)
+    )
+    _train(tmp_path, config=dataclasses.replace(QUICK, patience=5), iterations=9)
+    assert read_config(tmp_path)["training"]["best"] == 0.5
 
 
 @pytest.mark.parametrize(
     "fields",
-    [{"iterations": 0}, {"meta_batch": -1}, {"outer_rate": 0.0}, {"optimizer": "adm"},
+    [{"iterations": 0}, {"meta_batch": -1}, {"outer_lr": 0.0}, {"optimizer": "adm"},
      {"schedule": "step"}, {"patience": 0}, {"max_grad_norm": -1.0}, {"eval_tasks": 1.5}],
 )  # fmt: skip
 def test_bad_settings_are_named(fields):
@@ -230,7 +295,7 @@ def test_a_batch_larger_than_memory_says_what_to_lower():
 def test_the_face_trains_by_names_and_its_config_is_flat(tmp_path):
     face = Face("maml")
     config = face.Config(hidden=(8,), iterations=3, meta_batch=2, inner_steps=2)
-    assert "inner_rate" in (face.Config.__doc__ or "")
+    assert "inner_lr" in (face.Config.__doc__ or "")
     assert "meta_batch" in (face.Config.__doc__ or "")
     out = face.train(
         "Sinusoid", tmp_path / "run", config, env_kwargs={"shots": 4}, seed=2, progress=False
@@ -249,11 +314,14 @@ def test_the_face_trains_by_names_and_its_config_is_flat(tmp_path):
     assert read_config(out)["training"]["iteration"] == 5
 
 
-@pytest.mark.parametrize(("name", "tasks"), RECIPES)
-def test_recipes_are_settings_of_their_method(name, tasks):
-    config = Face(name).recipe(tasks)
-    for field, value in RECIPES[name, tasks].items():
-        assert getattr(config, field) == value
+def test_a_checkpoint_is_judged_on_the_tasks_of_its_training_but_for_what_is_given(tmp_path):
+    config = Face("maml").Config(hidden=(8,), meta_batch=2)
+    Face("maml").train("sinusoid", tmp_path / "run", config, steps=1, progress=False,
+                       env_kwargs={"shots": 4, "queries": 3})  # fmt: skip
+    for given, expected in (({}, 4), ({"shots": 2}, 2)):
+        result = evaluate_checkpoint(tmp_path / "run", "SINUSOID", count=3, **given)
+        assert result.env_kwargs == {"shots": expected, "queries": 3}
+        assert result.lengths == [expected] * 3
 
 
 def test_the_face_refuses_what_is_not_there():

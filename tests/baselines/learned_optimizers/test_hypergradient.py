@@ -89,6 +89,29 @@ def test_it_is_the_gradient_of_the_unrolled_graph(segment: int | None) -> None:
         assert (gradient != 0).all()
 
 
+def test_a_caller_without_gradients_and_a_tensor_without_effect_change_nothing() -> None:
+    net = Net(4)
+    initial = {**net.initial, "unused": torch.ones(2, dtype=torch.float64)}
+    given = Hyperparameters.constant(initial, 4)
+    wanted = differentiate_training(
+        net.train_loss, net.validation_loss, net.initial, Hyperparameters.constant(net.initial, 4)
+    )
+
+    def train_loss(params: dict[str, torch.Tensor], t: int) -> torch.Tensor:
+        return net.train_loss({k: params[k] for k in net.initial}, t)
+
+    def validation_loss(params: dict[str, torch.Tensor]) -> torch.Tensor:
+        return net.validation_loss({k: params[k] for k in net.initial})
+
+    with torch.no_grad():
+        found = differentiate_training(train_loss, validation_loss, initial, given)
+    assert torch.equal(found.gradient.log_rates, wanted.gradient.log_rates)
+    assert torch.equal(found.gradient.log_scales[:-1], wanted.gradient.log_scales)
+    assert found.gradient.log_scales[-1] == 0.0 == found.gradient.log_decays[-1]
+    tensors = [*found.gradient.tensors().values(), *found.parameters.values(), found.value]
+    assert not any(tensor.requires_grad for tensor in (*tensors, found.training_losses))
+
+
 @pytest.mark.parametrize("name", FIELDS)
 def test_finite_differences_agree_entry_by_entry(name: str) -> None:
     net, step = Net(5), 1e-5

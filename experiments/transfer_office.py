@@ -7,7 +7,7 @@ Two protocols. "All data": the whole source is labelled, the whole target is tes
 random, and there is one number. "Draws": twenty labelled examples of each class of the source
 (eight of dslr, which has no more), the whole target, as since Gong et al. (2012); intervals are
 over draws, and pre-processing sees no other examples of the source. No method sees a label of the
-target, and no setting was chosen here.
+target; TCA has the settings that give the published C→A and A→C.
 
 Pre-processing decides more than the method does, so that it is part of a row's name:
 

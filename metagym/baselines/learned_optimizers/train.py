@@ -56,6 +56,8 @@ class Config:
         layers: of the LSTM.
         objective: minimise the sum of the "loss" or of its "log" along the run.
         unroll: steps that are differentiated at once.
+        coordinates: of each problem that an unroll is differentiated for, drawn anew each time;
+            all coordinates share the network, so that a few thousand in a batch say enough.
         second_derivatives: differentiate what the network reads, too: exact and slower; the
             published form does not.
         curriculum: share of the training during which runs grow from one unroll to the horizon.
@@ -79,6 +81,7 @@ class Config:
     layers: int = 2
     objective: Literal["log", "loss"] = "log"
     unroll: int = 20
+    coordinates: int = 256
     second_derivatives: bool = False
     curriculum: float = 0.0
     random_scaling: float = 0.0
@@ -182,6 +185,7 @@ class LSTMLearner(Learner):
     def __init__(self, config: Config, seed: int) -> None:
         check_choice("objective", config.objective, ("log", "loss"))
         check_positive("unroll", config.unroll)
+        check_positive("coordinates", config.coordinates)
         check_above_zero("learning_rate", config.learning_rate)
         for name in ("curriculum", "random_scaling"):
             if not 0.0 <= getattr(config, name) < float("inf"):
@@ -226,9 +230,15 @@ class LSTMLearner(Learner):
             seen.append(walk.advance())
             slopes.append(walk.slope(self.config.objective))
         following = torch.stack(slopes).flip(0).cumsum(0).flip(0)  # sum over t > s, [T, B, d]
-        outputs, _ = self.model(torch.stack([each.features for each in seen]), memory)
-        moved = outputs * torch.stack([each.unit for each in seen])
-        return (moved * following).sum() / (steps * len(memory))
+        features = torch.stack([each.features for each in seen])
+        unit = torch.stack([each.unit for each in seen])
+        dim, count = features.shape[2], self.config.coordinates
+        if count < dim:  # the mean over draws is the sum over all
+            kept = torch.from_numpy(walk.rng.choice(dim, count, replace=False)).to(features.device)
+            following = following[:, :, kept] * (dim / count)
+            features, unit, memory = features[:, :, kept], unit[:, :, kept], memory[:, kept]
+        outputs, _ = self.model(features, memory)
+        return (outputs * unit * following).sum() / (steps * len(memory))
 
     def curves(self, env: OptimizationEnv, task: Task, rng: np.random.Generator) -> np.ndarray:
         walk = Walk(self.rule, env.problem, task, rng)

@@ -202,6 +202,25 @@ def test_scaled_coordinates_are_another_problem_with_the_same_values() -> None:
     np.testing.assert_allclose(walk.slope("loss").numpy(), gradient * walk.scales, rtol=1e-5)
 
 
+def test_a_few_coordinates_have_the_gradient_of_all_on_average() -> None:
+    problem = Quadratic(4)
+    task, found = start(problem), []
+    for coordinates in (4, 1):
+        learner = loud(replace(SMALL, coordinates=coordinates))
+        total = [torch.zeros_like(p) for p in learner.model.parameters()]
+        draws = 1 if coordinates == 4 else 600
+        for seed in range(draws):
+            learner.model.zero_grad()
+            walk = Walk(learner.rule, problem, task, np.random.default_rng(seed))
+            learner.surrogate(walk, 3).backward()
+            for sum_, p in zip(total, learner.model.parameters(), strict=True):
+                sum_ += p.grad / draws
+        found.append(torch.cat([x.flatten() for x in total]))
+    every, few = found
+    assert float((few - every).norm() / every.norm()) < 0.15
+    assert float(torch.cosine_similarity(few, every, dim=0)) > 0.98
+
+
 def test_a_row_that_diverges_stops_and_teaches_nothing() -> None:
     problem = Quadratic(3)
     task = start(problem)

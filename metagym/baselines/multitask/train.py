@@ -167,6 +167,8 @@ def train_multitask(
                 if config.patience is not None and run.waited >= config.patience:
                     break
                 numbers = _step(learner, optimizer, batches, generator, config)
+                if not math.isfinite(numbers["grad_norm"]):
+                    _finite(numbers, run.step + 1)
                 run.step += 1
                 if run.step % config.log_every == 0 or run.step == 1:
                     values = _finite(numbers, run.step)
@@ -187,6 +189,7 @@ def train_multitask(
                 save(out, described, latest)
     if best:
         learner.load_state_dict(best)
+    run.seconds = round(budget.elapsed, 3)
     learner.training_record = described["training"] | asdict(run)
     return learner.eval()
 
@@ -246,7 +249,8 @@ def _step(
         (learner.weighting(losses, present) + penalty).backward()
     limit = math.inf if config.max_grad_norm is None else config.max_grad_norm
     norm = nn.utils.clip_grad_norm_(learner.parameters(), limit)
-    optimizer.step()
+    if torch.isfinite(norm):  # else the weights stay what they were
+        optimizer.step()
     logged = {f"loss_{learner.names[i]}": x for i, x in zip(present, losses.detach(), strict=True)}
     return {"loss": losses.detach().mean(), **logged, "penalty": penalty.detach(),
             "grad_norm": norm}  # fmt: skip

@@ -247,6 +247,8 @@ def train(
                 share = done / phase.iterations
                 rate = phase.rate * rate_factor(loop.schedule, share)
                 numbers = _step(method, phase, model, data, optimizer, generator, loop, share, rate)
+                if not math.isfinite(numbers["grad_norm"]):
+                    _finite(numbers, step + 1)
                 step += 1
                 if step % loop.log_every == 0 or step == total:
                     values = _finite(numbers, step)
@@ -301,10 +303,13 @@ def _step(
     loss, numbers = method.loss(phase, model, batch, progress)
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
-    if loop.max_grad_norm is not None:
-        nn.utils.clip_grad_norm_(model.parameters(), loop.max_grad_norm)
-    optimizer.step()
-    return {"loss": loss.detach(), **{k: v.detach() for k, v in numbers.items()}}
+    limit = math.inf if loop.max_grad_norm is None else loop.max_grad_norm
+    norm = nn.utils.clip_grad_norm_(model.parameters(), limit)
+    if torch.isfinite(norm):  # else the weights stay what they were
+        optimizer.step()
+    return {
+        "loss": loss.detach(), **{k: v.detach() for k, v in numbers.items()}, "grad_norm": norm,
+    }  # fmt: skip
 
 
 def _draw(

@@ -287,6 +287,14 @@ def test_divergence_is_an_error_that_says_what_to_lower():
             train_multitask(_learner(weighting=weighting), _tasks(), config=config)
 
 
+def test_divergence_leaves_weights_that_are_numbers(tmp_path):
+    config = dataclasses.replace(QUICK, steps=60, learning_rate=1e30, log_every=1000)
+    with pytest.raises(InvalidArgumentError, match="diverged"):
+        train_multitask(_learner(), _tasks(), out=tmp_path, config=config)
+    kept = load_learner(tmp_path, "cpu")
+    assert all(bool(torch.isfinite(x).all()) for x in kept.state_dict().values())
+
+
 @pytest.mark.parametrize(
     "fields",
     [{"steps": 0}, {"batch": 0}, {"learning_rate": -1}, {"weight_decay": -1}, {"patience": 0},

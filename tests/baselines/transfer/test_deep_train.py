@@ -130,3 +130,13 @@ def test_seconds_stop_and_a_resume_goes_on(pair, tmp_path):
     assert stopped.training_["iterations"] == 0 and not stopped.training_["finished"]
     assert train(None, True).training_["finished"]
     assert isinstance(stopped, SourceOnly)
+
+
+def test_divergence_leaves_weights_that_are_numbers(pair, tmp_path):
+    method = make_deep_method(
+        "source_only", device="cpu", out=tmp_path, **{**SMALL, "rate": 1e30, "log_every": 10**6}
+    )
+    with pytest.raises(InvalidArgumentError, match="diverged"):
+        method.fit(pair.X, pair.y, Xt=pair.Xt)
+    weights = load_checkpoint(tmp_path).weights
+    assert all(np.isfinite(value).all() for value in weights.values())

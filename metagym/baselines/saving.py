@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,17 @@ def arrays(tree: Any) -> Any:
     if isinstance(tree, dict):
         return {name: arrays(value) for name, value in tree.items()}
     return tree
+
+
+def digest(data: Iterable[torch.Tensor | np.ndarray | None]) -> str:
+    """A hash of all numbers that are learned from, so that a resumed run meets the same."""
+    found = hashlib.sha256()
+    for each in data:
+        if each is not None:
+            array = np.ascontiguousarray(arrays(each))
+            found.update(str(array.shape).encode())
+            found.update(array.tobytes())
+    return found.hexdigest()
 
 
 def tuples(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -110,7 +110,11 @@ def save(out: Path, described: dict[str, Any], saved: Saved | None) -> None:
 
 
 def restore(
-    out: Path, learner: Learner, optimizer: torch.optim.Optimizer, generator: torch.Generator
+    out: Path,
+    learner: Learner,
+    optimizer: torch.optim.Optimizer,
+    generator: torch.Generator,
+    data: str,
 ) -> tuple[Run, dict[str, torch.Tensor]]:
     """Continue from the checkpoint in ``out``; how far it was, and the best weights.
 
@@ -123,6 +127,8 @@ def restore(
             f"{out} was trained on the tasks {checkpoint.config.get('tasks')}, not on "
             f"{list(learner.names)}."
         )
+    if checkpoint.config.get("data") != data:
+        raise CheckpointError(f"{out} was trained on other examples; resume with the same.")
     state = checkpoint.extra()
     load_weights(learner, state["model"])
     load_moments(optimizer, state["optimizer"])

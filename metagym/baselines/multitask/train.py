@@ -30,7 +30,7 @@ from metagym.baselines.multitask.saving import (
     save,
 )
 from metagym.baselines.multitask.weighting import GradientWeighting
-from metagym.baselines.saving import copy_tensors
+from metagym.baselines.saving import copy_tensors, digest
 from metagym.errors import InvalidArgumentError, check_above_zero, check_positive
 from metagym.monitoring import RunLogger, progress_bar
 from metagym.rl.training import Budget, torch_threads
@@ -129,12 +129,14 @@ def train_multitask(
     optimizer = _make_optimizer(learner, config)
     generator = torch.Generator().manual_seed(seed)
     batches = _Batches(learner, tasks, config, seed)
+    data = digest(array for task in tasks for array in (task.x, task.y))
     run, best = Run(), dict[str, torch.Tensor]()
     if resume and out is not None:
-        run, best = restore(out, learner, optimizer, generator)
+        run, best = restore(out, learner, optimizer, generator, data)
         batches.counts.step, batches.counts.drawn = run.step, list(run.drawn)
     budget = Budget(steps, seconds, run.seconds)
     described = describe(learner, tasks_name, tasks_kwargs or {}, asdict(config), seed)
+    described["data"] = data
 
     def now() -> Saved | None:
         """All that the next step depends on; it shares no memory with what goes on."""

@@ -8,7 +8,6 @@ given.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -22,6 +21,7 @@ from torch import nn
 from metagym.baselines.saving import (
     arrays,
     copy_tensors,
+    digest,
     load_generator,
     load_moments,
     load_weights,
@@ -182,7 +182,7 @@ def train(
     """
     phases = [phase for phase in method.phases() if phase.iterations]
     total = sum(phase.iterations for phase in phases)
-    described = {**place.described, "data": _digest(data)}
+    described = {**place.described, "data": digest(data)}
     step, before, moments = 0, 0.0, dict[str, Any]()
     if place.resume and place.folder is not None:
         step, before, moments = _restore(place.folder, described, model, generator, phases)
@@ -382,16 +382,6 @@ def _restore(
         for index, found in state["optimizer"].items()
     }
     return step, float(state["run"]["seconds"]), moments
-
-
-def _digest(data: Data) -> str:
-    """Of all numbers that are learned from."""
-    digest = hashlib.sha256()
-    for tensor in data:
-        if tensor is not None:
-            digest.update(str(tuple(tensor.shape)).encode())
-            digest.update(tensor.cpu().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _finite(numbers: dict[str, torch.Tensor], step: int) -> dict[str, float]:

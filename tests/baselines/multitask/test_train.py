@@ -356,6 +356,10 @@ def test_checkpoints_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(CheckpointError, match="was trained on the tasks"):
         train_multitask(_learner(tasks=renamed), renamed, out=tmp_path / "run", config=QUICK,
                         resume=True)  # fmt: skip
+    moved = [dataclasses.replace(task, x=task.x + 1.0) for task in _tasks()]
+    with pytest.raises(CheckpointError, match="other examples"):
+        train_multitask(_learner(tasks=moved), moved, out=tmp_path / "run", config=QUICK,
+                        resume=True)  # fmt: skip
     save_checkpoint(tmp_path / "b", {**saved.config, "shape": {}}, saved.weights)
     with pytest.raises(CheckpointError, match="does not describe"):
         load_learner(tmp_path / "b")

@@ -46,6 +46,9 @@ from metagym.tasks.streams import choose_device
 OPTIMIZERS = ("adam", "sgd")
 SCHEDULES = ("constant", "linear", "cosine")
 AMP = ("auto", "on", "off")
+_MOST_SKIPPED = (
+    10  # steps in a row, of a gradient that is no number: one wild task is no divergence
+)
 _VALIDATION_SEED = 0  # the same validation tasks every time, so that their scores compare
 
 
@@ -207,7 +210,7 @@ def train_few_shot(
         log.hyperparameters(described["config"])
         # Ctrl-C falls anywhere in an iteration; what it saves is the end of the last whole one.
         latest = snapshot()
-        start, first = time.perf_counter(), run.iteration
+        start, first, skipped = time.perf_counter(), run.iteration, 0
         try:
             while (used := budget.used(run.iteration)) < 1.0:
                 if config.patience is not None and run.waited >= config.patience:
@@ -215,10 +218,11 @@ def train_few_shot(
                 method.progress = used
                 rate = config.outer_lr * _factor(config.schedule, used)
                 numbers = _outer_step(method, optimizer, tasks, generator, config, rate)
-                if not math.isfinite(numbers["grad_norm"]):
+                skipped = 0 if math.isfinite(numbers["grad_norm"]) else skipped + 1
+                if skipped > _MOST_SKIPPED:
                     raise _diverged(run.iteration + 1, numbers)
                 run.iteration += 1
-                if run.iteration % config.log_every == 0 or run.iteration == 1:
+                if not skipped and (run.iteration % config.log_every == 0 or run.iteration == 1):
                     values = _finite(numbers, run.iteration)
                     log.scalars({f"train/{k}": v for k, v in values.items()}, run.iteration)
                     log.scalar("train/learning_rate", rate, run.iteration)

@@ -190,22 +190,26 @@ def test_divergence_is_an_error_that_says_what_to_lower(tmp_path):
     with torch.no_grad():
         method.network.head.weight.fill_(float("nan"))
     with pytest.raises(InvalidArgumentError, match="outer_lr"):
-        _train(tmp_path, method)
+        _train(tmp_path, method, iterations=20)
 
 
-def test_divergence_leaves_the_last_good_weights(tmp_path):
+@pytest.mark.parametrize("wild", [3, 20])
+def test_a_few_wild_batches_are_skipped_and_many_are_divergence(tmp_path, wild):
     method, calls = _make(), []
     original = method.meta_loss
 
     def loss(tasks, generator):
         calls.append(1)
         value, numbers = original(tasks, generator)
-        return (value * float("inf") if len(calls) == 4 else value), numbers
+        return (value * float("inf") if 4 <= len(calls) < 4 + wild else value), numbers
 
     method.meta_loss = loss
-    with pytest.raises(InvalidArgumentError, match="diverged in iteration 4"):
-        _train(tmp_path, method)
-    assert read_config(tmp_path)["training"]["iteration"] == 3
+    if wild == 3:
+        assert not _same(_train(tmp_path, method, iterations=20), _make())
+    else:
+        with pytest.raises(InvalidArgumentError, match="diverged in iteration 14"):
+            _train(tmp_path, method, iterations=30)
+    assert read_config(tmp_path)["training"]["iteration"] == (20 if wild == 3 else 13)
     kept = load_method(tmp_path, "cpu")
     assert all(bool(torch.isfinite(x).all()) for x in kept.state_dict().values())
 

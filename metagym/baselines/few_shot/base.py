@@ -196,8 +196,12 @@ def per_task_loss(kind: str, predictions: torch.Tensor, targets: torch.Tensor) -
 
 
 def accuracy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """The share of right classes per task: [..., Q, ways] and [..., Q] give [...]."""
-    return (logits.argmax(-1) == targets).to(logits.dtype).mean(-1)
+    """The share of right classes per task: [..., Q, ways] and [..., Q] give [...].
+
+    NaN for a task with an example whose largest logit is no finite number: that predicts nothing.
+    """
+    share = (logits.argmax(-1) == targets).to(logits.dtype).mean(-1)
+    return share.where(logits.amax(-1).isfinite().all(-1), torch.nan)
 
 
 def mse(values: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

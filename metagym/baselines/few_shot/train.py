@@ -20,6 +20,7 @@ from torch import nn
 from metagym.baselines.few_shot import METHODS, make_method, method_class
 from metagym.baselines.few_shot.base import FewShotMethod, TaskShape, score_name
 from metagym.baselines.few_shot.judge import few_shot_scores, memory_hint, to_device
+from metagym.baselines.merged_config import pick
 from metagym.baselines.saving import (
     arrays,
     copy_moments,
@@ -46,9 +47,8 @@ from metagym.tasks.streams import choose_device
 OPTIMIZERS = ("adam", "sgd")
 SCHEDULES = ("constant", "linear", "cosine")
 AMP = ("auto", "on", "off")
-_MOST_SKIPPED = (
-    10  # steps in a row, of a gradient that is no number: one wild task is no divergence
-)
+# Steps in a row of a gradient that is no number: one wild task is no divergence.
+_MOST_SKIPPED = 10
 _VALIDATION_SEED = 0  # the same validation tasks every time, so that their scores compare
 
 
@@ -271,11 +271,16 @@ def load_method(folder: str | Path, device: str = "auto") -> FewShotMethod:
         )
     try:
         shape = TaskShape(**tuples(saved.config["shape"]))
-        known = {field.name for field in fields(method_class(name).Config)}
-        chosen = {k: v for k, v in tuples(saved.config["config"]).items() if k in known}
-        method = make_method(name, shape, method_class(name).Config(**chosen))
+        kind, settings = method_class(name).Config, tuples(saved.config["config"])
+        config = kind(**pick(kind, settings))
+        known = {field.name for source in (kind, TrainConfig) for field in fields(source)}
+        if unknown := [field for field in settings if field not in known]:
+            raise InvalidArgumentError(f"it has no {', '.join(unknown)}")
+        method = make_method(name, shape, config)
         load_weights(method, saved.weights)
-    except (KeyError, TypeError, InvalidArgumentError) as error:
+    except KeyError as error:
+        raise CheckpointError(f"{folder} does not describe a {name}: it lacks {error}.") from None
+    except (TypeError, InvalidArgumentError) as error:
         raise CheckpointError(f"{folder} does not describe a {name}: {error}.") from None
     method.training_record = saved.config.get("training")
     return method.to(choose_device(device)).eval()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from metagym.baselines.few_shot import METHODS, make_method
+from metagym.baselines.few_shot import METHODS, make_method, method_class
 from metagym.baselines.few_shot.base import (
     TaskShape,
     accuracy,
@@ -16,6 +16,7 @@ from metagym.baselines.few_shot.base import (
     scores,
 )
 from metagym.baselines.few_shot.gradient import MAML
+from metagym.baselines.few_shot.judge import evaluate_few_shot
 from metagym.baselines.few_shot.networks import MLP, Conv4, NetworkConfig, make_network
 from metagym.errors import InvalidArgumentError
 from metagym.tasks import make_tasks
@@ -45,6 +46,23 @@ def test_scores_are_per_task_and_equal_a_plain_loop():
     torch.testing.assert_close(per_task_loss("regression", values, targets), expected)
     tasks = Tasks(values, targets, values, targets)
     torch.testing.assert_close(scores("regression", values, tasks), expected)
+
+
+def test_a_task_without_a_prediction_has_no_accuracy_and_makes_no_result(blobs):
+    logits, targets = torch.zeros(3, 2, 4), torch.zeros(3, 2, dtype=torch.int64)
+    logits[0, :, 1:] = -torch.inf  # a class that is ruled out is a prediction
+    logits[1, 1, 3] = torch.nan
+    logits[2, 0] = -torch.inf
+    found = accuracy(logits, targets)
+    np.testing.assert_array_equal(found, [1, np.nan, np.nan])
+
+    class Nothing(method_class("prototypical")):
+        def predict(self, tasks):
+            return super().predict(tasks) * torch.nan
+
+    tasks = blobs(ways=2)
+    with pytest.raises(InvalidArgumentError, match="finite"):
+        evaluate_few_shot(Nothing(TaskShape.of(tasks)), tasks, count=3)
 
 
 @pytest.mark.parametrize(

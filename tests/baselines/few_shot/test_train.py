@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 
 import numpy as np
@@ -14,7 +15,7 @@ from metagym.baselines.few_shot import train as module
 from metagym.baselines.few_shot.command import Face, evaluate_checkpoint
 from metagym.baselines.few_shot.judge import evaluate_few_shot, few_shot_scores, memory_hint
 from metagym.baselines.few_shot.train import TrainConfig, load_method, train_few_shot
-from metagym.checkpoint import load_checkpoint, read_config
+from metagym.checkpoint import CONFIG, load_checkpoint, read_config
 from metagym.errors import CheckpointError, InvalidArgumentError
 from metagym.evaluation.results import Result
 from metagym.monitoring import read_scalars
@@ -117,6 +118,25 @@ def test_training_learns_and_the_checkpoint_gives_the_method_back(tmp_path):
     charts = read_scalars(tmp_path)
     assert {"train/loss", "train/mse", "train/grad_norm", "validation/mse"} <= charts.keys()
     assert [step for step, _ in charts["validation/mse"]] == [75, 150]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [("inner_lr", None, "it lacks 'inner_lr'"), ("innner_lr", 0.1, "it has no innner_lr")],
+)
+def test_a_checkpoint_whose_config_is_of_another_version_is_refused(
+    tmp_path, field, value, message
+):
+    _train(tmp_path)
+    path = tmp_path / CONFIG
+    saved = json.loads(path.read_text())
+    if value is None:
+        del saved["config"][field]
+    else:
+        saved["config"][field] = value
+    path.write_text(json.dumps(saved))
+    with pytest.raises(CheckpointError, match=message):
+        load_method(tmp_path, "cpu")
 
 
 def test_early_stopping_keeps_the_weights_that_were_best_on_validation_tasks(tmp_path, monkeypatch):

@@ -26,6 +26,21 @@ def lazy_attribute(package: str, name: str, table: Mapping[str, str]) -> Any:
     return getattr(importlib.import_module(table[name]), name)
 
 
+def load_named(argument: str, name: Any, table: Mapping[str, str]) -> Any:
+    """What ``table[name]`` ("module:attribute") stands for; its module loads now.
+
+    Args:
+        argument: what users call the choice, for the messages.
+        name: one of the table's names.
+        table: names to strings.
+
+    Raises:
+        InvalidArgumentError: there is no such name.
+    """
+    module, attribute = table[check_choice(argument, name, table)].split(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
 def make_named(
     argument: str,
     name: Any,
@@ -36,9 +51,7 @@ def make_named(
     """What ``table[name]`` ("module:factory") makes of ``kwargs``.
 
     Args:
-        argument: what users call the choice, for the messages.
-        name: one of the table's names.
-        table: names to strings; a module loads when its name is asked for.
+        argument, name, table: as for ``load_named``.
         kwargs: of the factory.
         hints: what to say of arguments that only some factories of the table have.
 
@@ -46,8 +59,7 @@ def make_named(
         InvalidArgumentError: there is no such name, the factory has no such argument, or it
             needs one that is not given.
     """
-    module, factory = table[check_choice(argument, name, table)].split(":")
-    make = getattr(importlib.import_module(module), factory)
+    make = load_named(argument, name, table)
     parameters = inspect.signature(make).parameters
     known = list(parameters)
     for given in kwargs:

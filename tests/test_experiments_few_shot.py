@@ -283,7 +283,7 @@ def test_best_weights_are_those_of_the_best_look(load, tmp_path, capsys, monkeyp
         assert scores.shape == (2, 20) and row["accuracy"]["value"] == scores.mean()
         for seed, iterations in enumerate(row["iterations"]):
             chart = dict(read_scalars(tmp_path / "out" / f"6-{row['rotations']}-seed{seed}")[
-                "validation/accuracy"])  # fmt: skip
+                "eval/score"])  # fmt: skip
             assert list(chart) == [2, 4, 6, 8, 10, 12]
             assert iterations == (6 if row["weights"] == script.BEST else 12)
     judged = script.ImageTasks(_toy_images(), script.WAYS, script.SHOTS, device="cpu")
@@ -314,9 +314,8 @@ def test_the_table_of_sinusoids(load, tmp_path, capsys):
     (line,) = (line for line in table.splitlines() if "oracle" in line)
     assert "privileged" in line and line.count("0.000 ± 0.000") == len(script.STEPS)
     rows = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]
-    assert [result["privileged"] for row in rows for result in row["results"]] == [False] * 4 + [
-        True
-    ]
+    told = [result["privileged"] for row in rows for result in row["results"]]
+    assert told == [False] * 2 * len(script.STEPS) + [True]
     maml = few_shot_scores(
         load_method(tmp_path / "out" / "maml-5shot-seed0", "cpu"),
         Sinusoid(5, script.QUERIES, device="cpu"), "test", 20, steps=10,
@@ -326,6 +325,17 @@ def test_the_table_of_sinusoids(load, tmp_path, capsys):
     script.main(config)
     assert _files(tmp_path / "out") == before
     assert (tmp_path / "out" / "table.md").read_text() == table
+
+
+def test_tasks_that_a_method_diverges_on_are_counted_and_leave_no_mean(load, monkeypatch):
+    script = load("maml_sinusoid")
+    scores = {1: [1.0, 2.0, 3.0], 5: [1.0, 2.0, 1e4], 10: [1.0, np.inf, np.nan]}
+    monkeypatch.setattr(script, "few_shot_scores", lambda *_, steps, **__: np.array(scores[steps]))
+    test = Sinusoid(5, 5, device="cpu")
+    row = script._row("MAML", 5, None, make_method("maml", test), test, 3)
+    (line,) = script._table([row], header=False).splitlines()
+    assert "| 2.000 ±" in line
+    assert "| diverges on 1 tasks, median 2.000 | diverges on 2 tasks, median 1000.000 |" in line
 
 
 # -- the table of image tasks ------------------------------------------------------------------

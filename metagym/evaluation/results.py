@@ -139,6 +139,26 @@ class Result:
         flags = self.extras.get("diverged")
         return None if flags is None else float(np.mean(flags))
 
+    @classmethod
+    def of_scores(cls, scores: np.ndarray, **known: Any) -> Result:
+        """The result of scores [n] that no environment gave: those of few-shot tasks, of data sets.
+
+        Args:
+            scores: they are the returns as well.
+            **known: all other attributes but the statistics, which are computed here.
+
+        Raises:
+            InvalidArgumentError: a score is not finite.
+        """
+        center = statistics.estimate(scores)
+        middle = statistics.estimate(scores, statistics.iqm)
+        values = np.asarray(scores, np.float64).tolist()
+        return cls(
+            scores=values, returns=values, mean=center.value, iqm=middle.value,
+            interval=(center.low, center.high), iqm_interval=(middle.low, middle.high),
+            **{"extras": {}, "curves": None, "finished": True, **known},
+        )  # fmt: skip
+
     def to_json(self) -> str:
         """The result as JSON text; numbers that are not finite become null."""
         return json.dumps(jsonable(dataclasses.asdict(self)), allow_nan=False, indent=1) + "\n"

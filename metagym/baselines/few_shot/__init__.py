@@ -8,11 +8,10 @@ Modules load when they are asked for.
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from typing import TYPE_CHECKING, Any
 
-from metagym.errors import InvalidArgumentError, check_choice, reject_unknown_kwargs
-from metagym.named import lazy_attribute
+from metagym.errors import InvalidArgumentError, reject_unknown_kwargs
+from metagym.named import lazy_attribute, load_named
 
 if TYPE_CHECKING:
     from metagym.baselines.few_shot.base import FewShotMethod, TaskShape
@@ -61,9 +60,8 @@ def method_class(name: str) -> type[FewShotMethod]:
     Raises:
         InvalidArgumentError: there is no such method.
     """
-    module, found = METHODS[check_choice("method", name, METHODS)].split(":")
-    made: type[FewShotMethod] = getattr(importlib.import_module(module), found)
-    return made
+    found: type[FewShotMethod] = load_named("method", name, METHODS)
+    return found
 
 
 def make_method(

@@ -15,7 +15,6 @@ import torch
 from metagym.baselines.few_shot.base import FewShotMethod, score_name, scores
 from metagym.errors import InvalidArgumentError, check_positive
 from metagym.evaluation.results import Result, machine
-from metagym.evaluation.statistics import estimate, iqm
 from metagym.tasks.few_shot import TaskDistribution, Tasks
 
 
@@ -119,18 +118,15 @@ def make_result(
     Raises:
         InvalidArgumentError: a score is not finite.
     """
-    count = len(found)
-    center, middle = estimate(found), estimate(found, iqm)
-    return Result(
-        env_id=tasks.name, env_kwargs=dict(tasks_kwargs or {}), split=split, agent=method.label,
+    return Result.of_scores(
+        found, env_id=tasks.name, env_kwargs=dict(tasks_kwargs or {}), split=split,
+        agent=method.label,
         agent_config=asdict(method.config) | ({} if steps is None else {"test_steps": steps}),
         privileged=method.privileged, training=getattr(method, "training_record", None), seed=seed,
         num_envs=batch, metric=score_name(method.shape.kind),
-        minimize=method.shape.kind == "regression", scores=found.tolist(),
-        mean=center.value, iqm=middle.value, interval=(center.low, center.high),
-        iqm_interval=(middle.low, middle.high), returns=found.tolist(),
-        lengths=[tasks.support] * count, extras={}, curves=None, env_steps=tasks.support * count,
-        wall_time_s=seconds, finished=True, device=f"{method.device}, {machine()}",
+        minimize=method.shape.kind == "regression", lengths=[tasks.support] * len(found),
+        env_steps=tasks.support * len(found), wall_time_s=seconds,
+        device=f"{method.device}, {machine()}",
     )  # fmt: skip
 
 

@@ -1,21 +1,23 @@
 """Ad clicks from web browsing: what passing parameters on is worth, by number of ad impressions.
 
-    python experiments/ad_clicks.py                     within two minutes
+    python experiments/ad_clicks.py                     a minute or two
     python experiments/ad_clicks.py --seeds 0 1           a first look
 
-Generated browsing and ad clicks (metagym/tasks/ad_clicks.py): 3,000 visits to pages, and few
-impressions of ads. Every method has an intercept of the target's own, as clicks are rarer than
-visits, so that what differs is the use of the other coefficients:
+Generated browsing and ad clicks (metagym/tasks/ad_clicks.py): n = 3,000 visits to pages, and m
+impressions of ads. Every method has an intercept of the ads' own, as clicks are rarer than visits,
+so that what differs is the use of the other coefficients:
 
-- source: those of browsing alone;
-- target: those of ads alone, with a prior whose scale the evidence chooses;
+- browsing only: those of browsing;
+- ads only: those of ads, with a prior whose scale the evidence chooses;
 - pooled: the same for both, every example counting as much;
 - joint: α L₁ + (1 - α) L₂ + ... with α = n / (n + m) and the coupling that is best on validation
   problems like those of the test, which favours it;
-- hierarchical: the source's posterior as prior, τ by the evidence; and with the source's mode only.
+- hierarchical Bayes: the posterior of browsing as prior of ads, τ by the evidence; or, in its
+  place, a prior about the mode of browsing, taken for the truth.
 
 Log loss and AUC are expected ones, from true probabilities. Intervals are over seeds, each of which
-draws coefficients and data anew. The second table changes how alike the domains are.
+draws coefficients and data anew, so that differences are known better than what they are between.
+The last table changes how alike the domains are.
 """
 
 from __future__ import annotations
@@ -37,9 +39,9 @@ from metagym.files import write_atomically
 from metagym.tasks.ad_clicks import AdClicks, Visits, expected_log_loss
 from metagym.tasks.auction import expected_auc
 
-SOURCE, TARGET, TRUTH = "source", "target", "truth"
+SOURCE, TARGET, TRUTH = "browsing only", "ads only", "true probabilities"
 POOLED, JOINT = "pooled", "joint"
-FULL, MODE = "hierarchical", "hierarchical, mode only"
+FULL, MODE = "hierarchical Bayes", "hierarchical Bayes, mode only"
 LABELS = (SOURCE, TARGET, POOLED, JOINT, FULL, MODE, TRUTH)
 COUPLED = 1e6  # τ² so small that the two are one
 SHRINKAGE = 0.25  # λ₁ (n + m): with both domains' that is a prior of N(0, 1) for a shared w
@@ -100,7 +102,9 @@ def main(config: Config) -> Results:
             print(f"Similarity {similarity:g}, {size} impressions: done.", flush=True)
     text = "\n\n".join([
         _table(results, config, 0, "log loss, nats", ".4f"),
+        _difference_table(results, config, 0, "log loss, nats", "+.4f"),
         _table(results, config, 1, "AUC, %", ".2f"),
+        _difference_table(results, config, 1, "AUC, percentage points", "+.2f"),
         _similarity_table(results, config),
     ]) + "\n"  # fmt: skip
     print(text)
@@ -207,31 +211,39 @@ def _judged(model: Any, problem: Problem) -> tuple[float, float]:
 # -- what is shown -----------------------------------------------------------------------------
 
 
+def _head(title: str, columns: list[str]) -> list[str]:
+    return [f"| {title} | {' | '.join(columns)} |", "|:--" * (1 + len(columns)) + "|"]
+
+
 def _cell(found: Estimate, form: str) -> str:
     return f"{found.value:{form}} [{found.low:{form}}, {found.high:{form}}]"
 
 
 def _table(results: Results, config: Config, score: int, name: str, form: str) -> str:
-    """Markdown: a score by number of ad impressions, and hierarchical minus the others."""
+    """Markdown: a score by number of ad impressions."""
     shown = [results[AdClicks().similarity, size][score] for size in config.sizes]
-    lines = [f"| {name} | " + " | ".join(f"m = {size}" for size in config.sizes) + " |",
-             "|:--" * (1 + len(shown)) + "|"]  # fmt: skip
+    lines = _head(name, [f"m = {size}" for size in config.sizes])
     for i, label in enumerate(LABELS):
-        cells = [_cell(estimate(x[i]), form) for x in shown]
-        lines.append(f"| {label} | {' | '.join(cells)} |")
+        lines.append(f"| {label} | {' | '.join(_cell(estimate(x[i]), form) for x in shown)} |")
+    return "\n".join(lines)
+
+
+def _difference_table(results: Results, config: Config, score: int, name: str, form: str) -> str:
+    """Markdown: a score of the hierarchical model less that of each other one, seed by seed."""
+    shown = [results[AdClicks().similarity, size][score] for size in config.sizes]
+    lines = _head(f"{FULL} minus ..., {name}", [f"m = {size}" for size in config.sizes])
     full = LABELS.index(FULL)
-    for i, label in enumerate(LABELS[:-1]):
+    for i, label in enumerate(LABELS):
         if i != full:
-            cells = [_cell(paired_difference(x[full], x[i]), "+" + form) for x in shown]
-            lines.append(f"| {FULL} minus {label} | {' | '.join(cells)} |")
+            cells = [_cell(paired_difference(x[full], x[i]), form) for x in shown]
+            lines.append(f"| {label} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def _similarity_table(results: Results, config: Config) -> str:
-    """Markdown: log loss minus that of the target alone, by similarity of the domains."""
-    lines = [f"| log loss minus target's, m = {config.middle} | "
-             + " | ".join(f"ρ = {x:g}" for x in config.similarities) + " |",
-             "|:--" * (1 + len(config.similarities)) + "|"]  # fmt: skip
+    """Markdown: log loss minus that of ads only, by similarity of the domains."""
+    title = f"log loss minus that of {TARGET}, nats, m = {config.middle}"
+    lines = _head(title, [f"ρ = {x:g}" for x in config.similarities])
     alone = LABELS.index(TARGET)
     for i, label in enumerate(LABELS):
         if i != alone:
@@ -258,24 +270,27 @@ def save_figure(results: Results, config: Config, path: Path) -> None:
         [(size, results[alike, size][0]) for size in config.sizes],
         [(x, results[x, config.middle][0]) for x in config.similarities],
     )
-    axes = figure.subplots(1, 2)
+    axes = figure.subplots(1, 2, sharey=True)
     for axis, panel in zip(axes, panels, strict=True):
+        is_first = axis is axes[0]
         for i, label in enumerate(LABELS[:-1]):
             found = [estimate(scores[i] - scores[-1]) for _, scores in panel]
             values = np.array([e.value for e in found])
             ends = np.array([[e.value - e.low, e.high - e.value] for e in found]).T
+            shift = i - (len(LABELS) - 2) / 2  # side by side: some lie on each other
+            places = [x * 1.04**shift if is_first else x + 0.011 * shift for x, _ in panel]
             axis.errorbar(
-                [x for x, _ in panel], values, np.maximum(ends, 0.0), capsize=3, markersize=4,
+                places, values, np.maximum(ends, 0.0), capsize=3, markersize=4,
                 fmt={SOURCE: "s:", TARGET: "^:", MODE: "o--"}.get(label, "o-"), label=label,
             )  # fmt: skip
         axis.set(yscale="log")
-    axes[0].set(xscale="log", xlabel="ad impressions with labels",
-                ylabel="log loss above the truth's, nats",
-                title=f"similarity ρ = {alike:g}")  # fmt: skip
+    axes[0].set(xscale="log", xlabel="ad impressions with labels, m",
+                ylabel="log loss above that of the true probabilities, nats",
+                title=f"domains of similarity ρ = {alike:g}")  # fmt: skip
     axes[0].set_xticks(config.sizes, [str(size) for size in config.sizes])
     axes[0].minorticks_off()
     axes[1].set(xlabel="similarity ρ of browsing and ad clicks",
-                title=f"{config.middle} ad impressions")  # fmt: skip
+                title=f"m = {config.middle}")  # fmt: skip
     axes[0].legend(fontsize="small")
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)

@@ -23,7 +23,8 @@ from typing import Any, Literal
 
 import tyro
 
-from few_shot_runs import refuse_other, trained
+from few_shot_runs import trained
+from kept_runs import refuse_other
 from metagym.baselines.few_shot import make_method
 from metagym.baselines.few_shot.base import FewShotMethod
 from metagym.baselines.few_shot.judge import evaluate_few_shot

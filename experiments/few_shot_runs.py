@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from kept_runs import refuse_other
 from metagym.baselines.few_shot.base import FewShotMethod, mse
 from metagym.baselines.few_shot.gradient import GradientMethod
 from metagym.baselines.few_shot.judge import to_device
 from metagym.baselines.few_shot.train import TrainConfig, load_method, train_few_shot
 from metagym.checkpoint import CONFIG, read_config
-from metagym.errors import InvalidArgumentError
 from metagym.evaluation.statistics import Estimate, estimate
 from metagym.tasks.few_shot import TaskDistribution
 
@@ -64,27 +64,6 @@ def trained(
         method, tasks, out, loop, seed=seed, seconds=seconds, resume=started, measure=measure,
         tasks_name=tasks_name, tasks_kwargs=tasks_kwargs,
     )  # fmt: skip
-
-
-def refuse_other(
-    out: Path, asked: Mapping[str, Any], saved: Mapping[str, Any], free: Sequence[str] = ()
-) -> None:
-    """Refuse to go on from what was trained with other settings.
-
-    Args:
-        out: where it lies.
-        asked, saved: settings by name, as JSON.
-        free: names that may differ.
-
-    Raises:
-        InvalidArgumentError: another name differs, or is missing in ``saved``.
-    """
-    other = [name for name in asked if asked[name] != saved.get(name) and name not in free]
-    if other:
-        raise InvalidArgumentError(
-            f"{out} holds a run with other settings ({', '.join(other)}); choose another --out or "
-            "remove it."
-        )
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """Covariate shift with a known density ratio: how well it is estimated, and what that is worth.
 
-    python experiments/importance_weighting.py                     about a minute
+    python experiments/importance_weighting.py                     two minutes
     python experiments/importance_weighting.py --sizes 50 100        a first look
 
 The source is N(0, I), the target N(μ, 0.7² I) with ‖μ‖ = 1, in 1, 3 and 10 dimensions; n examples
@@ -35,6 +35,7 @@ from sklearn.mixture import GaussianMixture
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
+from kept_runs import refuse_other
 from metagym.baselines.transfer.density_ratio import (
     ClassifierRatio,
     DensityRatio,
@@ -46,7 +47,6 @@ from metagym.baselines.transfer.fitted_ratio import KLIEP
 from metagym.baselines.transfer.importance import effective_sample_size
 from metagym.baselines.transfer.least_squares_ratio import LSIF, ULSIF
 from metagym.baselines.transfer.mean_matching import KernelMeanMatching
-from metagym.errors import InvalidArgumentError
 from metagym.evaluation.statistics import estimate
 from metagym.files import write_atomically
 
@@ -67,7 +67,8 @@ def _quadratic() -> Any:
     return make_pipeline(PolynomialFeatures(2), StandardScaler(), LogisticRegression())
 
 
-ESTIMATORS: dict[str, Callable[[Callable[[np.ndarray], np.ndarray]], DensityRatio]] = {
+Truth = Callable[[np.ndarray], np.ndarray]
+ESTIMATORS: dict[str, Callable[[Truth | None], DensityRatio]] = {
     NONE: lambda truth: KnownRatio(),
     TRUE: KnownRatio,
     "p(s = 1), on x, x² (contrast)": lambda truth: SelectionRatio(_quadratic()),
@@ -133,17 +134,22 @@ def main(config: Config) -> Results:
 
 
 def _run(d: int, n: int, seed: int, out: Path) -> Scores:
-    """All estimators on the examples of a seed, from its file if there is one."""
+    """All estimators on the examples of a seed, from its file if there is one.
+
+    Raises:
+        InvalidArgumentError: what is there has other settings.
+    """
     path = out / "runs" / f"d{d}-n{n}-seed{seed}.json"
+    settings = {"spread": SPREAD, "judged": JUDGED} | {
+        name: str(make(None)) for name, make in ESTIMATORS.items()
+    }
     if path.is_file():
-        scores: Scores = json.loads(path.read_text())
-        if set(scores) == set(ESTIMATORS):
-            return scores
-        raise InvalidArgumentError(
-            f"{path} holds a run of other estimators; choose another --out or remove it."
-        )
+        found = json.loads(path.read_text())
+        refuse_other(path, settings, found["settings"])
+        scores: Scores = found["scores"]
+        return scores
     scores = judge(d, n, seed)
-    write_atomically(path, json.dumps(scores).encode())
+    write_atomically(path, json.dumps({"settings": settings, "scores": scores}).encode())
     return scores
 
 
@@ -211,7 +217,7 @@ def _table(results: Results, d: int, measure: str) -> str:
 
 
 def save_figure(results: Results, path: Path) -> None:
-    """Errors against the number of examples: a row per measure, a column per dimension.
+    """All estimators at the largest number of examples: a panel per measure, colours by dimension.
 
     Args:
         results: of ``main``.
@@ -220,36 +226,33 @@ def save_figure(results: Results, path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.0 * len(results), 9.0), layout="constrained")
-    axes = figure.subplots(len(SHOWN), len(results), sharex=True, sharey="row", squeeze=False)
-    for row, measure in zip(axes, SHOWN, strict=True):
-        for axis, (d, sizes) in zip(row, results.items(), strict=True):
-            for number, name in enumerate(ESTIMATORS):
-                if measure == "ratio" and name == TRUE:
-                    continue
-                found = [estimate(scores[name][measure]) for scores in sizes.values()]
-                means = np.array([x.value for x in found])
-                ends = np.array([[x.value - x.low, x.high - x.value] for x in found]).T
-                style = {NONE: ":", TRUE: "-"}.get(name, "o-" if number % 2 else "s--")
-                colour = "k" if name in (NONE, TRUE) else f"C{number - 2}"
-                axis.errorbar(
-                    np.array(list(sizes)) * 1.02 ** (number - 6), means, ends, fmt=style,
-                    color=colour, capsize=2, markersize=3, linewidth=1, label=name,
-                )  # fmt: skip
-            axis.set(xscale="log", xlabel="examples of each domain", title=f"d = {d}")
-            axis.set_xticks(list(sizes), labels=[str(n) for n in sizes])
-            axis.minorticks_off()
-            if measure == "classification":  # may be below 0 by chance
-                axis.set_yscale("symlog", linthresh=1.0)
-            else:
-                axis.set_yscale("log")
-            axis.label_outer()
-        row[0].set_ylabel(MEASURES[measure].replace(", ", ",\n").replace(" / ", " /\n"))
-    handles, labels = axes[-1, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize="small")
+    figure = Figure(figsize=(12.0, 4.8), layout="constrained")
+    axes = figure.subplots(1, len(SHOWN), sharey=True)
+    size = max(next(iter(results.values())))
+    for axis, measure in zip(axes, SHOWN, strict=True):
+        for number, (d, sizes) in enumerate(results.items()):
+            found = {name: estimate(scores[measure]) for name, scores in sizes[size].items()}
+            if measure == "ratio":
+                del found[TRUE]  # 0, which a logarithm does not show
+            means = np.array([x.value for x in found.values()])
+            ends = np.array([[x.value - x.low, x.high - x.value] for x in found.values()]).T
+            places = [list(ESTIMATORS).index(name) + 0.22 * (number - 1) for name in found]
+            axis.errorbar(means, places, xerr=np.maximum(ends, 0.0), fmt="os^"[number % 3],
+                          markersize=4, capsize=2, linewidth=1, label=f"d = {d}")  # fmt: skip
+        if measure == "classification":  # may be below 0 by chance
+            axis.set_xscale("symlog", linthresh=1.0)
+        else:
+            axis.set_xscale("log")
+        axis.grid(axis="y", color="0.92")
+        axis.set_axisbelow(True)
+        axis.set_xlabel(MEASURES[measure].replace(", ", ",\n").replace(" / ", " /\n"))
+    axes[0].set_yticks(range(len(ESTIMATORS)), list(ESTIMATORS))
+    axes[0].invert_yaxis()
+    axes[-1].legend(fontsize="small", loc="lower right")
+    axes[1].set_title(f"{size} examples of each domain")
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=110)
 
 
 if __name__ == "__main__":

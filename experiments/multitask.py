@@ -1,20 +1,26 @@
 """When learning tasks together helps: every architecture and weighting against single-task twins.
 
-    python experiments/multitask.py                                       within ten minutes
-    python experiments/multitask.py --seeds 0 1 --steps 100 --sets mixed    a first look
+    python experiments/multitask.py                                       10 to 15 minutes, one core
+    python experiments/multitask.py --seeds 0 1 --steps 50 --sets cancer   a first look
 
 Real data, few training examples, all of it from scikit-learn: the ten digits as ten binary tasks
 with 20 examples each; digit, parity and magnitude of the same 100 images; breast cancer beside
 diabetes, 50 examples each, once with columns of their own ("blocks") and once forced onto the same
-ten columns ("components"). Every network has the same widths, steps, batches, early stopping on
-validation examples and learning rate as its twins. The learning rate of a set is the one with which
-twins and hard sharing together do best on validation examples, with a seed that is not reported.
+ten columns ("components"). Every network has hidden layers of 64 and 64 on the way of a task (deep
+relationships one of 32 more where tasks have different numbers of outputs), and the steps, batches,
+learning rate and rule of early stopping on validation examples of its twins, each of which is
+trained on its own. The learning rate of a set is the one with which the mean validation score of
+twins and hard sharing is best, with a seed that is not reported.
+
+Soft sharing stands there without PCGrad and MGDA: they combine gradients of shared parameters, of
+which it has none.
 
 The knob: four synthetic regression tasks of which the similarity is set, 20 examples each, and the
 gain of every architecture along it; to the left of where a curve crosses 0, sharing hurts.
 
 A gain is the score minus the twin's on the same test examples; intervals are over seeds (of
-training examples, weights and order) and test examples. What is in --out is not run again.
+training examples, weights and order) and test examples. What is in --out is not run again; what was
+made there with other settings is refused.
 """
 
 from __future__ import annotations
@@ -31,11 +37,12 @@ from typing import Any
 import numpy as np
 import tyro
 
-from metagym.baselines.multitask.architectures import ARCHITECTURES
+from kept_runs import refuse_other
+from metagym.baselines.multitask.architectures import ARCHITECTURES, architecture_class
 from metagym.baselines.multitask.learner import score_name
 from metagym.baselines.multitask.network import make_learner
 from metagym.baselines.multitask.train import TrainConfig, train_multitask
-from metagym.baselines.multitask.twins import TWIN, Gains, cell
+from metagym.baselines.multitask.twins import TWIN, Gains, cell, train_twins
 from metagym.baselines.multitask.weighting import WEIGHTINGS
 from metagym.errors import InvalidArgumentError, check_choice
 from metagym.evaluation.results import jsonable
@@ -50,12 +57,14 @@ SETS: dict[str, tuple[str, dict[str, Any]]] = {
     "cancer and diabetes, blocks": ("mixed", {"train": 50}),
     "cancer and diabetes, components": ("mixed", {"train": 50, "align": "components"}),
 }
-KNOB: dict[str, Any] = {"tasks": 4, "train": 20, "test": 500, "features": 16}
+KNOB: dict[str, Any] = {"tasks": 4, "train": 20, "test": 200, "features": 16}
 # All but the twins and the network for sources that may be missing: here none is.
 COMPARED = tuple(name for name in ARCHITECTURES if name not in (TWIN, "multi_source"))
 RATES = (0.003, 0.01, 0.03)
 TUNING_SEED = 1000
-LOOP: dict[str, Any] = {"batch": 20, "eval_every": 20, "patience": 5}
+# Nothing of the former is shared, and the latter act on nothing else.
+UNSHARED, OF_GRADIENTS = (TWIN, "soft"), ("pcgrad", "mgda")
+LOOP: dict[str, Any] = {"batch": 20, "eval_every": 10, "patience": 5}
 
 
 @dataclass(frozen=True)
@@ -110,7 +119,15 @@ def main(config: Config) -> tuple[Results, dict[str, dict[float, Gains]]]:
     labels = [label for label in SETS if any(label.startswith(x) for x in config.sets)]
     if config.sets and not labels:
         check_choice("sets", config.sets[0], SETS)
-    grid = [(a, w) for a in config.architectures for w in config.weightings]
+    grid = [
+        (a, w) for a in config.architectures for w in config.weightings
+        if not (a in UNSHARED and w in OF_GRADIENTS)
+    ]  # fmt: skip
+    if not grid:
+        raise InvalidArgumentError(
+            f"There is nothing to compare: {' and '.join(OF_GRADIENTS)} need an architecture that "
+            f"shares parameters, other than {' and '.join(UNSHARED)}."
+        )
     results: Results = {}
     texts, records = [], []
     for label in labels:
@@ -122,9 +139,9 @@ def main(config: Config) -> tuple[Results, dict[str, dict[float, Gains]]]:
         texts.append(text)
         for (architecture, weighting), gains in results[label].items():
             records += gains.results(
-                f"{architecture}, {weighting}", name, kwargs,
+                f"{architecture}, {weighting}", config.seeds, name, kwargs,
                 {"architecture": architecture, "weighting": weighting, "learning_rate": rate,
-                 "steps": config.steps, "seeds": config.seeds, **LOOP},
+                 "steps": config.steps, **LOOP},
             )  # fmt: skip
     knob: dict[str, dict[float, Gains]] = {name: {} for name in config.architectures}
     pairs = [(name, "uniform") for name in config.architectures]
@@ -134,13 +151,16 @@ def main(config: Config) -> tuple[Results, dict[str, dict[float, Gains]]]:
         for (architecture, _), gains in found.items():
             knob[architecture][similarity] = gains
             records += gains.results(
-                f"{architecture}, uniform", "related", {**KNOB, "similarity": similarity},
-                {"architecture": architecture, "learning_rate": rate, "seeds": config.seeds},
+                f"{architecture}, uniform", config.seeds, "related",
+                {**KNOB, "similarity": similarity},
+                {"architecture": architecture, "weighting": "uniform", "learning_rate": rate,
+                 "steps": config.steps, **LOOP},
             )  # fmt: skip
     if config.similarities:
-        texts.append(_knob_table(knob, rate))
+        means = {name: {s: x.gain() for s, x in entries.items()} for name, entries in knob.items()}
+        texts.append(_knob_table(means, rate))
         print(texts[-1])
-        save_figure(knob, config.out / "similarity.png")
+        save_figure(means, config.out / "similarity.png")
     content = {
         "config": {name: str(value) for name, value in dataclasses.asdict(config).items()},
         "results": [jsonable(dataclasses.asdict(record)) for record in records],
@@ -197,19 +217,25 @@ def _entry(
     seed: int,
     config: Config,
 ) -> Entry:
-    """A trained network's scores, from the folder as far as they are there."""
+    """A trained network's scores, from the folder as far as they are there.
+
+    Raises:
+        InvalidArgumentError: those in the folder were made with other settings.
+    """
+    loop = TrainConfig(steps=config.steps, learning_rate=rate, device=config.device, **LOOP)
     details = "-".join(f"{k}{v}" for k, v in kwargs.items())
     path = config.out / "runs" / (
         f"{name}-{details}-{architecture}-{weighting}-rate{rate:g}-seed{seed}.npz"
     )  # fmt: skip
-    settings = json.dumps({"steps": config.steps, **LOOP})
+    fields = dataclasses.asdict(loop) | dataclasses.asdict(
+        architecture_class(architecture).Config()
+    )
+    settings = json.dumps(fields)
     if path.is_file():
         with np.load(path, allow_pickle=False) as saved:
-            if str(saved["settings"]) != settings:
-                raise InvalidArgumentError(
-                    f"{path} is of a run with other settings ({saved['settings']}); choose another "
-                    "--out or remove it."
-                )
+            refuse_other(
+                path, json.loads(settings), json.loads(str(saved["settings"])), ("device",)
+            )
             sides = [
                 {key.split("/")[1]: saved[key] for key in saved if key.startswith(side)}
                 for side in ("test/", "validation/")
@@ -217,12 +243,12 @@ def _entry(
             return Entry(sides[0], sides[1], float(saved["seconds"]))
     sets = make_task_set(name, **kwargs, seed=seed)
     learner = make_learner(sets.train, architecture, weighting, seed=seed)
-    loop = TrainConfig(steps=config.steps, learning_rate=rate, device=config.device, **LOOP)
+    train = train_twins if architecture == TWIN else train_multitask
     start = time.perf_counter()
-    train_multitask(learner, sets.train, sets.validation, config=loop, seed=seed)
+    trained = train(learner, sets.train, sets.validation, config=loop, seed=seed)
     seconds = time.perf_counter() - start
     entry = Entry(
-        learner.example_scores(sets.test), learner.example_scores(sets.validation), seconds
+        trained.example_scores(sets.test), trained.example_scores(sets.validation), seconds
     )
     arrays: dict[str, Any] = {f"test/{task}": x for task, x in entry.test.items()}
     arrays |= {f"validation/{task}": x for task, x in entry.validation.items()}
@@ -263,45 +289,44 @@ def _table(label: str, entries: Mapping[tuple[str, str], Gains], rate: float) ->
     return "\n".join(lines)
 
 
-def _knob_table(knob: Mapping[str, Mapping[float, Gains]], rate: float) -> str:
+def _knob_table(means: Mapping[str, Mapping[float, Estimate]], rate: float) -> str:
     """Markdown: the mean gain in R² by similarity."""
-    similarities = list(next(iter(knob.values())))
+    similarities = list(next(iter(means.values())))
     lines = [
         f"synthetic tasks: gain in R² over the single-task twins, by similarity; learning rate "
         f"{rate:g}", "",
         "| architecture | " + " | ".join(f"{s:g}" for s in similarities) + " |",
         "|:--" * (1 + len(similarities)) + "|",
     ]  # fmt: skip
-    for architecture, entries in knob.items():
-        cells = [cell(gains.gain(), 2) for gains in entries.values()]
+    for architecture, entries in means.items():
+        cells = [cell(mean, 2) for mean in entries.values()]
         lines.append(f"| {architecture} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def save_figure(knob: Mapping[str, Mapping[float, Gains]], path: Path) -> None:
+def save_figure(means: Mapping[str, Mapping[float, Estimate]], path: Path) -> None:
     """The gain against the similarity of the tasks, a panel per architecture.
 
     Args:
-        knob: gains by architecture and similarity.
+        means: gains by architecture and similarity.
         path: of the PNG.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    columns = min(4, len(knob))
-    rows = -(-len(knob) // columns)
+    columns = min(4, len(means))
+    rows = -(-len(means) // columns)
     figure = Figure(figsize=(2.6 * columns, 2.4 * rows + 0.3), layout="constrained")
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-    for axis, (architecture, entries) in zip(axes, knob.items(), strict=False):
-        found: list[Estimate] = [gains.gain() for gains in entries.values()]
-        x = list(entries)
+    for axis, (architecture, entries) in zip(axes, means.items(), strict=False):
+        x, found = list(entries), list(entries.values())
         low, high = [e.low for e in found], [e.high for e in found]
         axis.axhline(0, color="k", linewidth=0.8)
         axis.fill_between(x, low, high, alpha=0.25, color="C0", linewidth=0)
         axis.plot(x, [e.value for e in found], "o-", markersize=3.5, color="C0")
         axis.set_title(architecture.replace("_", " "), fontsize="medium")
         axis.set_xticks([0, 0.5, 1])
-    for axis in axes[len(knob) :]:
+    for axis in axes[len(means) :]:
         axis.remove()
     figure.supxlabel("similarity of the tasks (cosine)", fontsize="medium")
     figure.supylabel("gain in R² over single-task twins", fontsize="medium")

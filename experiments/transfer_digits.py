@@ -1,6 +1,6 @@
 """Transfer between MNIST and USPS, both ways: what few labels, and what none, are worth.
 
-    python experiments/transfer_digits.py                     ten minutes or so on one free core
+    python experiments/transfer_digits.py                     a quarter of an hour on one free core
     python experiments/transfer_digits.py --seeds 0 1         a first look
 
 2,000 MNIST and 1,800 USPS images of 16 × 16; half of the target is the test part, the same for all
@@ -15,7 +15,7 @@ run that is reported. Methods without labels keep their defaults, which for DANN
 no label of the target may choose for them. The test part chooses nothing.
 
 Intervals are those of a bootstrap over both seeds and test images (crossed, after Owen 2007).
-A run that is cut off goes on from --out.
+A run that is cut off goes on from --out; other settings need another folder.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 import tyro
 
+from kept_runs import refuse_other
 from metagym.baselines.transfer.command import evaluate_domains
 from metagym.baselines.transfer.deep_methods import make_deep_method
 from metagym.checkpoint import CONFIG
@@ -158,12 +159,13 @@ def main(config: Config) -> Scores:
 
 
 def _run(direction: str, label: str, seed: int, config: Config) -> Result:
-    """The Result of one row, direction and seed, read if it is there already."""
+    """The Result of one row, direction and seed, read if it is there already.
+
+    Raises:
+        InvalidArgumentError: what is there has other settings.
+    """
     row = ROWS[label]
     name = f"{direction}-{label.replace(' ', '_').replace(':', '')}-seed{seed}"
-    kept = config.out / "runs" / f"{name}.json"
-    if kept.is_file():
-        return Result.load(kept)
     kwargs = {"shots": config.shots, "seed": seed}
     pair = make_domains(direction, **kwargs, folder=_folder(config))
     shared = {
@@ -176,6 +178,12 @@ def _run(direction: str, label: str, seed: int, config: Config) -> Result:
     if row.method == "importance_weighted":  # as many gradient steps as the others, in all
         shared["pretraining"] = max(1, config.iterations // 3)
         shared["iterations"] = max(1, config.iterations - shared["pretraining"])
+    kept = config.out / "runs" / f"{name}.json"
+    if kept.is_file():
+        result = Result.load(kept)
+        asked = json.loads(json.dumps({**kwargs, **shared, **row.fields}))
+        refuse_other(kept, asked, {**result.env_kwargs, **result.agent_config}, ("start",))
+        return result
     chosen = _choose(row, pair, shared, seed, config)
     place = config.out / "checkpoints" / name
     method = make_deep_method(

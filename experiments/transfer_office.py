@@ -41,6 +41,7 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import Normalizer
 
+from kept_runs import refuse_other
 from metagym.baselines.transfer.adapted import DomainAdapted
 from metagym.baselines.transfer.alignment import CORAL, DomainStandardizer
 from metagym.baselines.transfer.features import Chain
@@ -111,7 +112,12 @@ def main(config: Config) -> Results:
     methods = [check_choice("methods", name, METHODS) for name in config.methods]
     domains = load_office_caltech(config.data)
     path = config.out / "results.json"
-    done: Results = json.loads(path.read_text())["results"] if path.is_file() else {}
+    done: Results = {}
+    if path.is_file():
+        found = json.loads(path.read_text())
+        done = found["results"]
+        asked = {name: str(METHODS[name]) for name in methods if name in done}
+        refuse_other(path, asked, found["methods"])
     for source, target in PAIRS:
         for name in methods:
             entry = done.setdefault(name, {}).setdefault(_pair(source, target), {"draws": []})
@@ -162,7 +168,10 @@ def _pair(source: str, target: str) -> str:
 
 def _content(config: Config, results: Results) -> dict[str, Any]:
     settings = {name: str(value) for name, value in dataclasses.asdict(config).items()}
-    return {"config": settings, "results": results}
+    return {
+        "config": settings, "methods": {name: str(METHODS[name]) for name in results},
+        "results": results,
+    }  # fmt: skip
 
 
 # -- what is shown -----------------------------------------------------------------------------

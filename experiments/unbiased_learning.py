@@ -230,7 +230,7 @@ def save_figure(results: dict[float, Scores], path: Path) -> None:
         gains = [estimate(row) for row in main_scores.of(label) - main_scores.of(BIASED)]
         _points(left, np.arange(len(gains)) + shift, gains, fmt="o", label=label, **style)
         means = [estimate((x.of(label) - x.of(BIASED)).ravel()) for x in results.values()]
-        _points(right, np.array(list(results)), means, fmt="o-", **style)
+        _points(right, np.array(list(results)) + 0.1 * shift, means, fmt="o-", **style)
     left.set_xticks(range(len(CAMPAIGNS)), [campaign.name for campaign in CAMPAIGNS])
     left.set(xlabel="simulated campaign", ylabel="AUC minus the biased model's, points")
     right.legend(*left.get_legend_handles_labels(), fontsize="small", loc="upper right")

@@ -292,4 +292,6 @@ def test_ad_clicks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first, again = script.main(config), script.main(config)
     np.testing.assert_array_equal(first[0.0, 60], again[0.0, 60])
     assert (tmp_path / "ad_clicks.png").is_file()
-    assert "hierarchical minus source" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "| hierarchical Bayes minus ..., AUC, percentage points | m = 60 |" in printed
+    assert "| log loss minus that of ads only, nats, m = 60 | ρ = 0 |" in printed

@@ -18,6 +18,7 @@ FOLDER = Path(__file__).parents[1] / "experiments"
 
 @pytest.fixture
 def module(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)  # scripts import what they share from beside them
     spec = importlib.util.spec_from_file_location("experiments_multitask", FOLDER / "multitask.py")
     made = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, spec.name, made)
@@ -46,18 +47,50 @@ def test_it_runs_once_and_writes_what_it_printed(module, tmp_path, capsys, monke
     gains = results["cancer and diabetes, blocks"]["hard", "mgda"]
     assert records[2].mean == pytest.approx(gains.gain("breast cancer").value)
     assert gains.crossed
+    assert (records[2].seed, records[2].extras["seed"]) == (0, [0, 1])
     assert not knob["hard"][0.5].crossed
 
     def fail(*_, **__):
         raise AssertionError("this run is there already")
 
-    monkeypatch.setattr(module, "train_multitask", fail)
+    for name in ("train_multitask", "train_twins"):
+        monkeypatch.setattr(module, name, fail)
     again, _ = module.main(_config(module, tmp_path))
     for name in gains.kinds:
         found = again["cancer and diabetes, blocks"]["hard", "mgda"]
         np.testing.assert_array_equal(found.ours[name], gains.ours[name])
-    with pytest.raises(InvalidArgumentError, match="other settings"):
+    with pytest.raises(InvalidArgumentError, match=r"other settings \(steps\)"):
         module.main(_config(module, tmp_path, steps=5))
+    monkeypatch.setitem(module.LOOP, "batch", 10)
+    with pytest.raises(InvalidArgumentError, match=r"other settings \(batch\)"):
+        module.main(_config(module, tmp_path))
+
+
+def test_what_is_broken_off_goes_on(module, tmp_path, monkeypatch):
+    config = _config(module, tmp_path, similarities=(), seeds=(0,))
+    original, calls = module.train_multitask, []
+
+    def broken(*arguments, **kwargs):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(*arguments, **kwargs)
+
+    monkeypatch.setattr(module, "train_multitask", broken)
+    with pytest.raises(KeyboardInterrupt):
+        module.main(config)
+    module.main(config)
+    assert len(calls) == 4  # hard sharing to tune, uniform, which broke off and came again, mgda
+
+
+def test_soft_sharing_stands_there_without_weightings_of_gradients(module, tmp_path):
+    config = _config(module, tmp_path, architectures=("hard", "soft"), similarities=(), seeds=(0,))
+    results, _ = module.main(config)
+    assert list(results["cancer and diabetes, blocks"]) == [
+        ("hard", "uniform"), ("hard", "mgda"), ("soft", "uniform"),
+    ]  # fmt: skip
+    with pytest.raises(InvalidArgumentError, match="nothing to compare"):
+        module.main(_config(module, tmp_path, architectures=("soft",), weightings=("mgda",)))
 
 
 @pytest.mark.parametrize(

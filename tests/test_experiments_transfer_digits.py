@@ -1,5 +1,6 @@
 """experiments/transfer_digits.py in miniature: what it writes, and that it goes on."""
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -9,11 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from metagym.errors import CheckpointError, InvalidArgumentError
+
 FOLDER = Path(__file__).parent.parent / "experiments"
 
 
 @pytest.fixture
-def script():
+def script(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)  # it imports what it shares from beside it
     spec = importlib.util.spec_from_file_location("transfer_digits", FOLDER / "transfer_digits.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look it up
@@ -56,3 +60,9 @@ def test_it_runs_and_goes_on(script, tmp_path, capsys, monkeypatch):
     again = script.main(config)
     for label, found in scores["mnist_usps"].items():
         np.testing.assert_array_equal(again["mnist_usps"][label], found)
+    for other in ({"iterations": 4}, {"batch": 5}, {"shots": 3}):
+        with pytest.raises(InvalidArgumentError, match=rf"other settings \({next(iter(other))}\)"):
+            script.main(dataclasses.replace(config, **other))
+    (tmp_path / "runs" / "mnist_usps-source_only-seed0.json").unlink()
+    with pytest.raises(CheckpointError, match="batch was 4, not 5"):  # nor is a checkpoint reused
+        script.main(dataclasses.replace(config, batch=5))

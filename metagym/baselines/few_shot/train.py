@@ -18,7 +18,8 @@ import torch
 from torch import nn
 
 from metagym.baselines.few_shot import METHODS, make_method, method_class
-from metagym.baselines.few_shot.base import FewShotMethod, TaskShape, score_name
+from metagym.baselines.few_shot.base import FewShotMethod, TaskShape
+from metagym.baselines.few_shot.chart import ScoreChart
 from metagym.baselines.few_shot.judge import few_shot_scores, memory_hint, to_device
 from metagym.baselines.merged_config import pick
 from metagym.baselines.saving import (
@@ -196,9 +197,13 @@ def train_few_shot(
         }
 
     larger_is_better = method.shape.kind == "classification"
+    chart = ScoreChart(tasks, config.eval_tasks, _VALIDATION_SEED, config.eval_batch)
+    settings = {"agent": method.name, "env": described["env_id"], "seed": seed}
     with (
         torch_threads(config.threads),
-        RunLogger(out, resume_step=run.iteration if resume else None) as log,
+        RunLogger(
+            out, settings | described["config"], resume_step=run.iteration if resume else None
+        ) as log,
         progress_bar(
             f"{method.label} {tasks.name}",
             steps=iterations,
@@ -207,7 +212,6 @@ def train_few_shot(
             shown=progress,
         ) as show,
     ):
-        log.hyperparameters(described["config"])
         # Ctrl-C falls anywhere in an iteration; what it saves is the end of the last whole one.
         latest = snapshot()
         start, first, skipped = time.perf_counter(), run.iteration, 0
@@ -232,8 +236,7 @@ def train_few_shot(
                     show(run.iteration, " ".join(f"{k} {v:.3f}" for k, v in values.items()))
                 if run.iteration % config.eval_every == 0:
                     score = _validation_score(method, tasks, config)
-                    name = score_name(method.shape.kind)
-                    log.scalar(f"validation/{name}", score, run.iteration)
+                    chart.look(method, score, log, run.iteration)
                     more = measure(method) if measure else {}
                     log.scalars({f"validation/{k}": v for k, v in more.items()}, run.iteration)
                     if math.isfinite(score) and (

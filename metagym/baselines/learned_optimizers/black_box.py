@@ -201,6 +201,7 @@ class BlackBoxLearner(Learner):
 
     name = NAME
     quantity = "lowest f found"
+    baselines = ("random_search", "one_plus_one_es")
     model: QueryRNN
 
     def __init__(self, dim: int, config: Config, seed: int) -> None:

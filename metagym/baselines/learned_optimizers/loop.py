@@ -25,6 +25,7 @@ from metagym.core.optimization import OptimizationEnv
 from metagym.core.task import Task
 from metagym.errors import CheckpointError, InvalidArgumentError, check_positive
 from metagym.evaluation.evaluate import make_vector_env
+from metagym.loading import load_agent
 from metagym.monitoring import RunLogger, progress_bar
 from metagym.rl.training import (
     Budget,
@@ -62,11 +63,14 @@ class Learner(ABC):
         name: the agent's name in checkpoints.
         model: the network.
         quantity: what ``curves`` returns, for the axis of the figure.
+        baselines: names of agents that validation tasks are given to as well; their score has to
+            be what ``curves`` ends with.
     """
 
     name: str
     model: nn.Module
     quantity: str
+    baselines: tuple[str, ...]
 
     @abstractmethod
     def episode(
@@ -160,14 +164,16 @@ def run(
         return config_json, extra["model"] if keep.score is None else keep.weights, extra
 
     label = f"{learner.name} {env_id}"
+    described = {"agent": learner.name, "env": env_id, "seed": seed}
+    settings = described | asdict(config)  # type: ignore[call-overload]
+    baselines = _baselines(learner, held_out, seed)
     with (
         one_thread(),
-        RunLogger(out, resume_step=steps_done if resume else None) as log,
+        RunLogger(out, settings, resume_step=steps_done if resume else None) as log,
         progress_bar(
             label, steps=steps, seconds=seconds, before=budget.before, shown=progress
         ) as show,
     ):
-        log.hyperparameters(asdict(config))  # type: ignore[call-overload]
         # Ctrl-C falls anywhere in a batch; what it saves is the end of the last whole one.
         latest = snapshot()
         try:
@@ -183,14 +189,15 @@ def run(
                 last = budget.used(done) >= 1.0
                 if last or (batches + 1) % config.validate_every == 0:
                     curves = learner.curves(held_out, validation_task, np.random.default_rng(seed))
-                    keep = keep.better(float(curves[:, -1].mean()), model)
-                    numbers["validation/score"] = float(curves[:, -1].mean())
-                    log.figure("validation/curves", _figure(learner, curves), done)
-                    show(done, f"validation {curves[:, -1].mean():.3f}, best {keep.score:.3f}")
+                    score = float(curves[:, -1].mean())
+                    keep = keep.better(score, model)
+                    figure = _figure(learner, curves, baselines)
+                    log.evaluation(done, score, baselines=baselines, figure=figure)
+                    show(done, f"validation {score:.3f}, best {keep.score:.3f}")
                 steps_done, batches = done, batches + 1
                 latest = snapshot()
                 log.scalars(numbers, steps_done)
-                if "validation/score" in numbers:
+                if last or batches % config.validate_every == 0:
                     save_checkpoint(out, *latest)
         finally:
             save_checkpoint(out, *latest)
@@ -265,15 +272,39 @@ def _check_same(saved: dict[str, Any], described: dict[str, Any], out: Path) -> 
             )
 
 
-def _figure(learner: Learner, curves: np.ndarray) -> Figure:
-    """Mean and middle 80 % over the validation problems, by step."""
+def _baselines(learner: Learner, env: OptimizationEnv, seed: int) -> dict[str, float]:
+    """The mean scores of the learner's baselines on the tasks that ``env`` has for ``seed``."""
+    found = {}
+    for name in learner.baselines:
+        agent: Any = load_agent(name)
+        agent.bind(env)
+        observations, _ = env.reset(seed=seed)
+        running, scores = np.ones(env.num_envs, dtype=bool), np.zeros(env.num_envs)
+        agent.reset(running)
+        while running.any():
+            # What has diverged stays where it is, whatever the action.
+            actions = np.where(running[:, None], agent.act(observations), np.float32(0.0))
+            observations, _, terminated, truncated, infos = env.step(actions)
+            over = running & (terminated | truncated)
+            if over.any():
+                scores[over] = infos["score"][over]
+            running &= ~over
+        found[name] = float(scores.mean())
+    return found
+
+
+def _figure(learner: Learner, curves: np.ndarray, baselines: dict[str, float]) -> Figure:
+    """Mean and middle 80 % over the validation problems by step; where baselines end."""
     from matplotlib.figure import Figure
 
     drawing = Figure(figsize=(5.5, 4.2), dpi=100, layout="constrained")
     axes = drawing.subplots()
     low, high = np.quantile(curves, (0.1, 0.9), axis=0)
     axes.fill_between(np.arange(curves.shape[1]), low, high, alpha=0.15, linewidth=0)
-    axes.plot(curves.mean(axis=0))
+    axes.plot(curves.mean(axis=0), label=learner.name)
+    for row, (name, score) in enumerate(baselines.items(), 1):
+        axes.axhline(score, color=f"C{row}", linestyle="--", label=f"{name}, at its end")
+    axes.legend(fontsize=8)
     axes.set_xlabel("step")
     axes.set_ylabel(learner.quantity)
     axes.set_title("validation problems, mean and middle 80 %", fontsize=10)

@@ -181,6 +181,7 @@ class LSTMLearner(Learner):
 
     name = NAME
     quantity = "log10(f - lower + 1e-12)"
+    baselines = ("sgd", "momentum", "adam")
 
     def __init__(self, config: Config, seed: int) -> None:
         check_choice("objective", config.objective, ("log", "loss"))

@@ -24,6 +24,7 @@ _LAZY = {
     "RelationshipClassifier": f"{_HERE}.relationship",
     "RelationshipRegressor": f"{_HERE}.relationship",
     "TaskData": f"{_HERE}.data",
+    "Twins": f"{_HERE}.twins",
     "make_architecture": f"{_HERE}.architectures",
     "mgda": f"{_HERE}.weighting",
     "pcgrad": f"{_HERE}.weighting",

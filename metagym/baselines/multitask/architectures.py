@@ -6,10 +6,10 @@ Modules load when they are asked for.
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from typing import TYPE_CHECKING, Any
 
-from metagym.errors import InvalidArgumentError, check_choice, reject_unknown_kwargs
+from metagym.errors import InvalidArgumentError, reject_unknown_kwargs
+from metagym.named import load_named
 
 if TYPE_CHECKING:
     from metagym.baselines.multitask.architecture import Architecture
@@ -36,9 +36,8 @@ def architecture_class(name: str) -> type[Architecture]:
     Raises:
         InvalidArgumentError: there is no such network.
     """
-    module, found = ARCHITECTURES[check_choice("architecture", name, ARCHITECTURES)].split(":")
-    made: type[Architecture] = getattr(importlib.import_module(module), found)
-    return made
+    found: type[Architecture] = load_named("architecture", name, ARCHITECTURES)
+    return found
 
 
 def make_architecture(

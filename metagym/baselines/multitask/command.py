@@ -10,9 +10,12 @@ from __future__ import annotations
 import inspect
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from metagym.baselines.merged_config import merge_configs, pick
 from metagym.baselines.multitask.architectures import architecture_class
@@ -21,11 +24,10 @@ from metagym.baselines.multitask.network import make_learner
 from metagym.baselines.multitask.saving import PREFIX, load_learner
 from metagym.baselines.multitask.train import TrainConfig, train_multitask
 from metagym.baselines.multitask.twins import Gains, train_twins
-from metagym.checkpoint import CONFIG, read_config
+from metagym.checkpoint import read_config
 from metagym.core.task import SPLITS
 from metagym.errors import check_choice
 from metagym.evaluation.results import Result, jsonable, machine
-from metagym.evaluation.statistics import estimate, iqm
 from metagym.files import write_atomically
 from metagym.tasks.multitask import make_task_set
 
@@ -91,8 +93,8 @@ class Face:
     ) -> Path:
         """Train on the tasks called ``tasks_name``, then the twins; arguments as of any ``train``.
 
-        The twins go into the folder ``twins`` below ``out``, take as many steps, and the gains are
-        printed and written to ``gains.json``, a Result per task.
+        The twins go into the folder ``twins`` below ``out``, a folder for each task, and the gains
+        are printed and written to ``gains.json``, a Result per task.
 
         Args:
             tasks_name: one of ``metagym.tasks.multitask.TASK_SETS``, in any case.
@@ -131,13 +133,13 @@ class Face:
         # Within seconds a twin would take other steps: it gets as many as the network had.
         asked = record["step"] if seconds is not None else steps
         twins = train_twins(
-            learner, sets.train, sets.validation, loop, seed=seed, out=out / TWINS, steps=asked,
-            resume=(out / TWINS / CONFIG).is_file(), **common,
+            learner, sets.train, sets.validation, out / TWINS, loop, seed=seed, steps=asked,
+            resume=resume, **common,
         )  # fmt: skip
         gains = Gains.of([learner], [twins], [sets.test])
         results = gains.results(
-            _label(learner), tasks_name, env_kwargs, settings, time.perf_counter() - start,
-            record, str(learner.device),
+            _label(learner), [seed], tasks_name, env_kwargs, settings,
+            time.perf_counter() - start, record, str(learner.device),
         )  # fmt: skip
         content = json.dumps([jsonable(asdict(result)) for result in results], indent=1)
         write_atomically(out / GAINS, (content + "\n").encode())
@@ -158,6 +160,7 @@ def evaluate_checkpoint(
     seed: int = 0,
     *,
     num_envs: int | None = None,
+    present: Sequence[bool] | None = None,
     **tasks_kwargs: Any,
 ) -> Result:
     """A checkpoint on the tasks of a name, for the command line.
@@ -167,6 +170,8 @@ def evaluate_checkpoint(
         tasks_name: one of ``metagym.tasks.multitask.TASK_SETS``, in any case.
         split: whose examples.
         count, seed, num_envs: of other evaluations; here all examples of the split count.
+        present: which sources of a "multi_source" network are there, for all examples; on the
+            command line ``--env-kwargs '{"present": [true, false]}'``.
         **tasks_kwargs: of the tasks; those of training by default.
 
     Returns:
@@ -175,7 +180,8 @@ def evaluate_checkpoint(
 
     Raises:
         CheckpointError: there is no such checkpoint.
-        InvalidArgumentError: no such tasks or split, or other tasks than it was trained on.
+        InvalidArgumentError: no such tasks or split, other tasks than it was trained on, or
+            ``present`` that does not fit.
     """
     check_choice("split", split, SPLITS)
     saved = read_config(folder)
@@ -184,19 +190,18 @@ def evaluate_checkpoint(
     learner = load_learner(folder)
     tasks = getattr(make_task_set(tasks_name.lower(), **tasks_kwargs), split)
     start = time.perf_counter()
-    scores = list(learner.score(tasks).values())
+    scores = list(learner.score(tasks, present).values())
     elapsed = time.perf_counter() - start
-    center, middle = estimate(scores), estimate(scores, iqm)
+    if present is not None:
+        tasks_kwargs["present"] = list(present)
     lengths = [len(task.y) for task in tasks]
     metrics = dict.fromkeys(score_name(task.kind) for task in tasks)
-    return Result(
-        env_id=tasks_name, env_kwargs=tasks_kwargs, split=split, agent=_label(learner),
-        agent_config=saved["config"], privileged=False, training=learner.training_record,
-        seed=seed, num_envs=1, metric=" or ".join(metrics), minimize=False, scores=scores,
-        mean=center.value, iqm=middle.value, interval=(center.low, center.high),
-        iqm_interval=(middle.low, middle.high), returns=scores, lengths=lengths,
-        extras={"task": [task.name for task in tasks]}, curves=None, env_steps=sum(lengths),
-        wall_time_s=elapsed, finished=True, device=f"{learner.device}, {machine()}",
+    return Result.of_scores(
+        np.array(scores), env_id=tasks_name, env_kwargs=tasks_kwargs, split=split,
+        agent=_label(learner), agent_config=saved["config"], privileged=False,
+        training=learner.training_record, seed=seed, num_envs=1, metric=" or ".join(metrics),
+        minimize=False, lengths=lengths, extras={"task": [task.name for task in tasks]},
+        env_steps=sum(lengths), wall_time_s=elapsed, device=f"{learner.device}, {machine()}",
     )  # fmt: skip
 
 

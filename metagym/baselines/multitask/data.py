@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from metagym.errors import DataError, InvalidArgumentError, check_choice
+from metagym.errors import DataError, InvalidArgumentError, check_choice, check_positive
 
 KINDS = ("regression", "binary", "multiclass")
 
@@ -28,12 +28,13 @@ class TaskData:
             (cross-entropy, an output per class).
         x: examples [n, d], float32.
         y: [n], float32 for regression, int64 else.
-        classes: of "multiclass"; one more than the largest label by default.
+        classes: of "multiclass" only; one more than the largest label by default.
         descriptor: what is known of the task beforehand, z [k]; None: a one-hot vector among its
             fellows.
 
     Raises:
-        InvalidArgumentError: shapes that do not fit, no example, or labels of another kind.
+        InvalidArgumentError: shapes that do not fit, no example, what is no number, labels of
+            another kind, or ``classes`` of another kind than "multiclass".
         DataError: NaN or infinity.
     """
 
@@ -46,27 +47,35 @@ class TaskData:
 
     def __post_init__(self) -> None:
         check_choice("kind", self.kind, KINDS)
-        x = _finite(f"x of task {self.name!r}", self.x, np.float32)
+        regression, of = self.kind == "regression", f"of task {self.name!r}"
+        x = as_numbers(f"x {of}", self.x, np.float32)
+        check_finite(f"x {of}", x)
         if x.ndim != 2 or 0 in x.shape:
             raise InvalidArgumentError(
-                f"x of task {self.name!r} has to be examples × features, at least one of each; "
-                f"its shape is {x.shape}."
+                f"x {of} has to be examples × features, at least one of each; its shape is "
+                f"{x.shape}."
             )
-        values = _finite(f"y of task {self.name!r}", self.y, np.float64)
+        values = as_numbers(f"y {of}", self.y, np.float32 if regression else np.float64)
+        check_finite(f"y {of}", values)
         if values.shape != (len(x),):
-            raise InvalidArgumentError(
-                f"y of task {self.name!r} has shape {values.shape}; x has {len(x)} rows."
-            )
+            raise InvalidArgumentError(f"y {of} has shape {values.shape}; x has {len(x)} rows.")
+        if self.classes not in (None, 2 if self.kind == "binary" else None):
+            check_positive(f"classes {of}", self.classes)
+            if self.kind != "multiclass":
+                raise InvalidArgumentError(
+                    f"classes={self.classes} {of}: only kind 'multiclass' takes a number of them, "
+                    f"and this is {self.kind!r}."
+                )
         object.__setattr__(self, "x", x)
-        if self.kind == "regression":
-            object.__setattr__(self, "y", values.astype(np.float32))
+        if regression:
+            object.__setattr__(self, "y", values)
             return
         labels = values.astype(np.int64)
         classes = self._count_classes(labels)
         if (labels != values).any() or labels.min() < 0 or labels.max() >= classes:
             raise InvalidArgumentError(
-                f"y of task {self.name!r} has to hold class numbers from 0 to {classes - 1}; it "
-                f"reaches from {values.min():g} to {values.max():g}."
+                f"y {of} has to hold class numbers from 0 to {classes - 1}; it reaches from "
+                f"{values.min():g} to {values.max():g}."
             )
         object.__setattr__(self, "y", labels)
         object.__setattr__(self, "classes", classes)
@@ -134,11 +143,35 @@ class TasksShape:
         )  # fmt: skip
 
 
-def _finite(what: str, value: Any, dtype: type) -> np.ndarray:
+def as_numbers(what: str, value: Any, dtype: type) -> np.ndarray:
+    """``value`` as an array, finite or not.
+
+    Args:
+        what: the value's name.
+        value: numbers.
+        dtype: of the array.
+
+    Raises:
+        InvalidArgumentError: what is no number, such as a string.
+    """
     try:
-        array: np.ndarray = np.asarray(value, dtype=dtype)
+        with np.errstate(over="ignore"):  # what is too large is infinite then
+            array: np.ndarray = np.asarray(value, dtype=dtype)
     except (TypeError, ValueError) as error:
         raise InvalidArgumentError(f"{what} has to be an array of numbers: {error}.") from None
-    if not np.isfinite(array).all():
-        raise DataError(f"{what} has NaN or infinity in it; impute or drop such rows.")
     return array
+
+
+def check_finite(what: str, array: np.ndarray, where: np.ndarray | bool = True) -> None:
+    """Raise if a number is none.
+
+    Args:
+        what: the array's name.
+        array: numbers.
+        where: which of them count; a mask that broadcasts to the array's shape.
+
+    Raises:
+        DataError: NaN or infinity.
+    """
+    if not np.isfinite(array).all(where=where):
+        raise DataError(f"{what} has NaN or infinity in it; impute or drop such rows.")

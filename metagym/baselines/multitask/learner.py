@@ -7,8 +7,8 @@ original units. A score is larger for better: accuracy, or R² (which is 1 - MSE
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,8 +16,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from metagym.baselines.multitask.architecture import Architecture
-from metagym.baselines.multitask.data import TaskData
-from metagym.baselines.multitask.weighting import Weighting
+from metagym.baselines.multitask.data import TaskData, as_numbers, check_finite
+from metagym.baselines.multitask.sources import MultiSource
+from metagym.baselines.multitask.weighting import GradientWeighting, Weighting
 from metagym.errors import InvalidArgumentError, check_choice
 
 
@@ -34,6 +35,10 @@ class Learner(nn.Module):
         center, spread: mean and standard deviation of the targets of each task of regression, 0
             and 1 of the others [tasks].
         training_record: what training cost; None if there was none.
+
+    Raises:
+        InvalidArgumentError: the weighting combines gradients of shared parameters, and the
+            architecture has none.
     """
 
     training_record: dict[str, Any] | None = None
@@ -48,6 +53,12 @@ class Learner(nn.Module):
         targets: Sequence[np.ndarray] | None = None,
     ) -> None:
         super().__init__()
+        if isinstance(weighting, GradientWeighting) and not architecture.shared_parameters():
+            raise InvalidArgumentError(
+                f"weighting {weighting.name!r} combines the tasks' gradients of shared parameters, "
+                f"and architecture {architecture.name!r} has none: it would be 'uniform'. Choose "
+                "that, or an architecture with a shared part, such as 'hard'."
+            )
         self.architecture, self.weighting, self.names = architecture, weighting, tuple(names)
         kinds = architecture.shape.kinds
         center, spread = np.zeros(len(kinds)), np.ones(len(kinds))
@@ -87,20 +98,32 @@ class Learner(nn.Module):
         return F.mse_loss(predictions[:, 0], targets)
 
     @torch.no_grad()
-    def answers(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def answers(
+        self, inputs: Sequence[np.ndarray], present: Sequence[Any] | None = None
+    ) -> list[np.ndarray]:
         """Values in original units (float64) or classes (int64), by task [n].
 
         Args:
             inputs: by task [n, features]; empty where nothing is asked.
+            present: by task, which sources are there; see ``MultiSource``, which alone takes it.
+
+        Raises:
+            InvalidArgumentError: a mask that does not fit, or any for another architecture.
         """
+        if present is not None and not isinstance(self.architecture, MultiSource):
+            raise InvalidArgumentError(
+                f"architecture {self.architecture.name!r} takes no present: it needs all features. "
+                "'multi_source' can do without a source."
+            )
+        masks = () if present is None else (present,)
         was_training = self.training
         self.eval()
         try:
             tensors = [torch.as_tensor(x, dtype=torch.float32, device=self.device) for x in inputs]
-            found = [x.double().cpu().numpy() for x in self.architecture(tensors).predictions]
+            found = self.architecture(tensors, *masks).predictions
         finally:
             self.train(was_training)
-        return [self._answer(task, outputs) for task, outputs in enumerate(found)]
+        return [self._answer(task, x.double().cpu().numpy()) for task, x in enumerate(found)]
 
     def _answer(self, task: int, outputs: np.ndarray) -> np.ndarray:
         kind = self.architecture.shape.kinds[task]
@@ -110,22 +133,37 @@ class Learner(nn.Module):
             return (outputs[:, 0] > 0).astype(np.int64)
         return outputs.argmax(1)
 
-    def predict(self, task: str, x: np.ndarray) -> np.ndarray:
+    def predict(self, task: str, x: np.ndarray, present: Any = None) -> np.ndarray:
         """Answers of one task, see ``answers``.
 
+        Args:
+            task: its name.
+            x: examples [n, features]; the columns of a missing source may hold anything.
+            present: which sources are there, bool [sources], or [n, sources] if that differs by
+                example; None: all.
+
         Raises:
-            InvalidArgumentError: no such task, or other features than it was trained on.
+            InvalidArgumentError: no such task, other features than it was trained on, what is no
+                number, or ``present`` that does not fit.
+            DataError: NaN or infinity.
         """
-        number, x = self.number(task), np.asarray(x)
+        number, x = self.number(task), as_numbers("x", x, np.float32)
         features = self.architecture.shape.inputs
         if x.ndim != 2 or x.shape[1] != features:
             raise InvalidArgumentError(
                 f"x has shape {x.shape}; the network takes examples × {features} features."
             )
-        nothing = np.empty((0, features), np.float32)
-        return self.answers([x if i == number else nothing for i in range(len(self.names))])[number]
+        found = self._asked({number: x}, present)[number]
+        if present is None:
+            check_finite("x", x)
+        else:
+            sources = cast(MultiSource, self.architecture)
+            check_finite("x", x, sources.columns(present, len(x)))
+        return found
 
-    def example_scores(self, tasks: Sequence[TaskData]) -> dict[str, np.ndarray]:
+    def example_scores(
+        self, tasks: Sequence[TaskData], present: Any = None
+    ) -> dict[str, np.ndarray]:
         """Of each example what the score of its task is the mean of, float64 [n] by name.
 
         1 or 0 for a right or wrong class; 1 - error² / variance for regression, with the variance
@@ -133,12 +171,14 @@ class Learner(nn.Module):
 
         Args:
             tasks: any of those that were trained on.
+            present: which sources are there, bool [sources]; None: all.
 
         Raises:
-            InvalidArgumentError: no such task, another kind, or targets that are all the same.
+            InvalidArgumentError: no such task, another kind, targets that are all the same, or
+                ``present`` that does not fit.
         """
         shape = self.architecture.shape
-        inputs = [np.empty((0, shape.inputs), np.float32) for _ in self.names]
+        inputs = {}
         for task in tasks:
             number = self.number(task.name)
             if task.kind != shape.kinds[number] or task.x.shape[1] != shape.inputs:
@@ -147,12 +187,13 @@ class Learner(nn.Module):
                     f"features, and this is {task.kind} on {task.x.shape[1]}."
                 )
             inputs[number] = task.x
-        answers = self.answers(inputs)
+        answers = self._asked(inputs, present)
         return {task.name: _example_scores(task, answers[self.number(task.name)]) for task in tasks}
 
-    def score(self, tasks: Sequence[TaskData]) -> dict[str, float]:
+    def score(self, tasks: Sequence[TaskData], present: Any = None) -> dict[str, float]:
         """Accuracy or R² by name; see ``example_scores``."""
-        return {name: float(found.mean()) for name, found in self.example_scores(tasks).items()}
+        scores = self.example_scores(tasks, present)
+        return {name: float(found.mean()) for name, found in scores.items()}
 
     def number(self, task: str) -> int:
         """The number of a task.
@@ -161,6 +202,13 @@ class Learner(nn.Module):
             InvalidArgumentError: there is no such task.
         """
         return self.names.index(check_choice("task", task, self.names))
+
+    def _asked(self, inputs: Mapping[int, np.ndarray], present: Any) -> list[np.ndarray]:
+        """``answers`` to examples of some tasks, by number, with one mask for all of those."""
+        nothing = np.empty((0, self.architecture.shape.inputs), np.float32)
+        numbers = range(len(self.names))
+        masks = None if present is None else [present if i in inputs else None for i in numbers]
+        return self.answers([inputs.get(i, nothing) for i in numbers], masks)
 
 
 def score_name(kind: str) -> str:
@@ -171,11 +219,10 @@ def score_name(kind: str) -> str:
 def _example_scores(task: TaskData, answers: np.ndarray) -> np.ndarray:
     if task.kind != "regression":
         return (answers == task.y).astype(np.float64)
-    variance = task.y.var(dtype=np.float64)
-    if not variance > 0:
+    if (task.y == task.y[0]).all():
         raise InvalidArgumentError(
             f"R² of task {task.name!r} needs targets that differ; all are {task.y[0]:g}. Give more "
             "examples."
         )
-    scores: np.ndarray = 1.0 - np.square(answers - task.y) / variance
+    scores: np.ndarray = 1.0 - np.square(answers - task.y) / task.y.var(dtype=np.float64)
     return scores

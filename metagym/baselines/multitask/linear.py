@@ -26,12 +26,14 @@ import numpy as np
 from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted
 
 from metagym.baselines.multitask.losses import TaskLosses
 from metagym.baselines.multitask.regularizers import NORMS, REGULARIZERS, coupling
 from metagym.baselines.multitask.solvers import Solution, minimize_coupled, minimize_norm
 from metagym.baselines.multitask.stacked import check_stacked, split_column
+from metagym.baselines.transfer.base import check_labels
 from metagym.errors import (
     InvalidArgumentError,
     check_above_zero,
@@ -141,6 +143,31 @@ class TasksRegressor(RegressorMixin, LinearTasks):  # type: ignore[misc]
             DataError: NaN or infinity.
         """
         return self._answers(X)
+
+    def score(self, X: Any, y: Any) -> float:
+        """The mean of the tasks' R², so that neither units nor sizes of tasks decide.
+
+        R² of all rows together would count as explained that tasks have different means.
+
+        Args:
+            X: examples [n, d + 1], two or more of each task that occurs.
+            y: values [n].
+
+        Raises:
+            InvalidArgumentError: as of ``predict``, labels that do not fit, or a single example.
+            DataError: NaN or infinity.
+        """
+        answers = self.predict(X)
+        labels = check_labels("y", y, len(answers), classify=False)
+        names, task = np.unique(split_column(X, self.task_column)[1], return_inverse=True)
+        counts = np.bincount(task)
+        if counts.min() < 2:
+            raise InvalidArgumentError(
+                f"X has one example of task {names.tolist()[counts.argmin()]!r}, and R² needs two; "
+                "give more."
+            )
+        rows = [task == number for number in range(len(names))]
+        return float(np.mean([r2_score(labels[mine], answers[mine]) for mine in rows]))
 
 
 class TasksClassifier(ClassifierMixin, LinearTasks):  # type: ignore[misc]

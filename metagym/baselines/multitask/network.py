@@ -32,7 +32,8 @@ def make_learner(
     """A learner with fresh weights for ``tasks``; arguments as of ``MultiTaskNetwork``.
 
     Raises:
-        InvalidArgumentError: a name, a field or an ``alpha`` that cannot work.
+        InvalidArgumentError: a name, a field or an ``alpha`` that cannot work, or a weighting of
+            gradients for an architecture that shares no parameters.
     """
     shape = TasksShape.of(tasks)
     fields = check_kwargs("architecture_kwargs", architecture_kwargs)
@@ -133,28 +134,37 @@ class MultiTaskNetwork(BaseEstimator):  # type: ignore[misc]
         made.learner_ = learner
         return made
 
-    def predict(self, task: str, x: np.ndarray) -> np.ndarray:
+    def predict(self, task: str, x: np.ndarray, present: Any = None) -> np.ndarray:
         """Answers of one task.
 
         Args:
             task: its name.
-            x: examples [n, features].
+            x: examples [n, features]; the columns of a missing source may hold anything, NaN too.
+            present: which sources are there, for the architecture "multi_source": bool [sources],
+                or [n, sources] if that differs by example; None: all.
 
         Returns:
             Values in the units of the training targets, or classes [n].
 
         Raises:
-            InvalidArgumentError: not fitted, no such task, or other features.
+            InvalidArgumentError: not fitted, no such task, other features, what is no number, or
+                ``present`` that does not fit.
+            DataError: NaN or infinity.
         """
-        return self._fitted().predict(task, x)
+        return self._fitted().predict(task, x, present)
 
-    def score(self, tasks: Sequence[TaskData]) -> dict[str, float]:
+    def score(self, tasks: Sequence[TaskData], present: Any = None) -> dict[str, float]:
         """The accuracy, or R² for regression, of each task by name.
 
+        Args:
+            tasks: any of those that were trained on.
+            present: see ``predict``; the same for all examples.
+
         Raises:
-            InvalidArgumentError: not fitted, or a task that was not trained on.
+            InvalidArgumentError: not fitted, a task that was not trained on, or ``present`` that
+                does not fit.
         """
-        return self._fitted().score(tasks)
+        return self._fitted().score(tasks, present)
 
     def _fitted(self) -> Learner:
         if not hasattr(self, "learner_"):

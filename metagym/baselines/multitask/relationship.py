@@ -109,7 +109,7 @@ class RelationshipRegressor(TasksRegressor, _Relationship):
         max_iter: rounds; a ConvergenceWarning says that they were not enough.
 
     Attributes:
-        task_covariance_: Ω [M, M].
+        task_covariance_: Ω [M, M]; I / M where all weights are 0.
         task_correlation_: Ω scaled to a diagonal of 1.
         objectives_: after each round.
     """
@@ -127,7 +127,7 @@ class RelationshipClassifier(TasksClassifier, _Relationship):
         max_iter: rounds; a ConvergenceWarning says that they were not enough.
 
     Attributes:
-        task_covariance_: Ω [M, M].
+        task_covariance_: Ω [M, M]; I / M where all weights are 0.
         task_correlation_: Ω scaled to a diagonal of 1.
         objectives_: after each round.
     """

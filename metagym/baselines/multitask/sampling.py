@@ -2,10 +2,10 @@
 
 Every step takes as many examples of one task as of another; a task with fewer of them goes round
 sooner. Each round is a new permutation, so that an example comes again only after all others.
-The streams are functions of (seed, task, round): they do not depend on what the network or the
-weighting draws, so that single-task twins see the same examples in the same order, and a resumed
-run needs nothing but how many were drawn. Tasks that label the same inputs share a stream, so that
-an example meets all its labels in one step.
+The streams are functions of (seed, stream, round): they do not depend on what the network or the
+weighting draws, so that a resumed run needs nothing but how many were drawn. ``stream_of`` numbers
+them by the inputs of a task, so that a single-task twin sees the same examples in the same order as
+the network for all, and tasks that label the same inputs draw the same in one step.
 """
 
 from __future__ import annotations
@@ -14,9 +14,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from metagym.baselines.saving import digest
 from metagym.errors import InvalidArgumentError, check_positive
 
-_TASKS_KEY = 2**31  # no number of a task: the stream that says which tasks take part
+_TASKS_KEY = 2**64  # no number of a stream: that of which tasks take part
+
+
+def stream_of(x: np.ndarray) -> int:
+    """The number of the stream of tasks with inputs ``x``, below 2⁶⁴."""
+    return int(digest([x])[:16], 16)
 
 
 class TaskBatches:

@@ -3,7 +3,7 @@
 ========  =======================================================  =============================
 name      what is minimised (losses L_t, task t's network f_t)     source
 ========  =======================================================  =============================
-single    Σ_t L_t(f_t), nothing in common                          the single-task twins
+single    Σ_t L_t(f_t), no parameter in common
 hard      Σ_t L_t(head_t ∘ trunk)                                  Caruana (1997)
 soft      Σ_t L_t(f_t) + λ D(w_1, ..., w_M)                        Duong et al. (2015)
 ========  =======================================================  =============================
@@ -68,7 +68,11 @@ class SoftConfig(Widths):
 
 
 class Single(Architecture):
-    """A network of its own for each task: the twins against which transfer is measured."""
+    """A network of its own for each task, in one training loop.
+
+    One decision to stop and one norm to clip are then still common to all; ``train_twins`` makes a
+    ``Single`` of one task for each, against which transfer is measured.
+    """
 
     name = "single"
     Config = Widths

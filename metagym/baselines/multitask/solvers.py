@@ -212,8 +212,10 @@ def _lbfgs(
 ) -> tuple[np.ndarray, float, scipy.optimize.OptimizeResult]:
     """Minimise ``function`` in coordinates W = R V in which losses and A have similar curvature."""
     d, shape = losses.features, (losses.tasks, losses.width)
-    typical = max(float(losses.curvature.mean()), np.finfo(float).tiny)
-    values, vectors = np.linalg.eigh(2.0 * a + typical * np.eye(losses.tasks))
+    values, vectors = np.linalg.eigh(2.0 * a)
+    least = np.finfo(float).eps * values[-1]  # losses of constant features are flat
+    typical = max(float(losses.curvature.mean()), float(least), np.finfo(float).tiny)
+    values = np.maximum(values, 0.0) + typical
     root = (vectors * (typical / values) ** 0.5) @ vectors.T
     back = (vectors * (values / typical) ** 0.5) @ vectors.T
 
@@ -225,6 +227,10 @@ def _lbfgs(
         return value, turned(gradient, root).ravel()
 
     largest = float(np.abs(function(np.zeros(shape))[1]).max())
+    if largest**2 < np.finfo(float).tiny:
+        # As with constant labels: 0 is the minimum already, and scipy would divide by 0.
+        zeros = np.zeros(shape)
+        return zeros, function(zeros)[0], scipy.optimize.OptimizeResult(nit=0, met=True)
     result = scipy.optimize.minimize(
         in_coordinates, turned(start, back).ravel(), jac=True, method="L-BFGS-B",
         options={"maxiter": max_iter, "maxfun": 2 * max_iter, "gtol": tol * largest,

@@ -6,7 +6,8 @@ example is the mean over the sources that are there,
     h = Σ_s m_s e_s(x_s) / Σ_s m_s,    y_t = head_t(trunk(h)),    m_s ∈ {0, 1},
 
 so that h keeps its scale whatever is missing. Training leaves out sources at random, as dropout
-does with units, and a source that is missing later costs accuracy but does not break the network.
+does with units, and a source that is missing later costs accuracy but does not break the network:
+``MultiTaskNetwork.predict(task, x, present=(True, False))``.
 
 =============================  ==========================================================
 what                           source
@@ -25,6 +26,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -99,14 +101,15 @@ class MultiSource(Architecture):
     def forward(
         self,
         inputs: Sequence[torch.Tensor],
-        present: Sequence[torch.Tensor] | None = None,
+        present: Sequence[torch.Tensor | None] | None = None,
     ) -> Output:
         """Answers to a batch of every task.
 
         Args:
             inputs: by task [n, features]; the columns of a missing source may hold anything.
             present: by task, which sources are there: bool [sources], or [n, sources] if that
-                differs by example; None: all. Training leaves out more of them.
+                differs by example; None, of a task or instead of all: all. Training leaves out
+                more of them.
 
         Raises:
             InvalidArgumentError: a mask of another shape or type, or an example of which all
@@ -121,38 +124,49 @@ class MultiSource(Architecture):
         return Output(predictions, zero_penalty(inputs))
 
     def _mask(
-        self, inputs: list[torch.Tensor], present: Sequence[torch.Tensor] | None
+        self, inputs: list[torch.Tensor], present: Sequence[torch.Tensor | None] | None
     ) -> torch.Tensor:
         """Which sources are used, bool [all examples, sources]."""
-        if present is None:
-            shape = (sum(len(x) for x in inputs), len(self.sources))
-            mask = torch.ones(shape, dtype=torch.bool, device=inputs[0].device)
-        else:
-            mask = self._check_present(inputs, present)
-        return self._leave_out(mask) if self.training and self.config.drop_sources > 0 else mask
-
-    def _check_present(
-        self, inputs: list[torch.Tensor], present: Sequence[torch.Tensor]
-    ) -> torch.Tensor:
-        count, masks = len(self.sources), list(present)
-        if len(masks) != len(inputs):
+        given = [None] * len(inputs) if present is None else list(present)
+        if len(given) != len(inputs):
             raise InvalidArgumentError(
-                f"present has masks for {len(masks)} tasks; there are {len(inputs)}. Give a list "
+                f"present has masks for {len(given)} tasks; there are {len(inputs)}. Give a list "
                 "with a mask for each task."
             )
-        for task, (x, m) in enumerate(zip(inputs, masks, strict=True)):
-            if m.dtype != torch.bool or tuple(m.shape) not in {(count,), (len(x), count)}:
-                raise InvalidArgumentError(
-                    f"present of task {task} is {m.dtype} {tuple(m.shape)}; it has to be bool "
-                    f"({count},) or ({len(x)}, {count})."
-                )
-            masks[task] = m.to(x.device).expand(len(x), count)
-            if not masks[task].any(dim=1).all():
-                raise InvalidArgumentError(
-                    f"An example of task {task} has none of its {count} sources; at least one "
-                    "has to be there for an answer."
-                )
-        return torch.cat(masks)
+        masks = [self.check_present(m, len(x)) for x, m in zip(inputs, given, strict=True)]
+        mask = torch.cat(masks).to(inputs[0].device)
+        return self._leave_out(mask) if self.training and self.config.drop_sources > 0 else mask
+
+    def check_present(self, present: Any, count: int) -> torch.Tensor:
+        """Which sources of each example of a task are there, bool [count, sources].
+
+        Args:
+            present: bool [sources] or [count, sources]; None: all.
+            count: of examples.
+
+        Raises:
+            InvalidArgumentError: another shape or type, or an example without any source.
+        """
+        sources = len(self.sources)
+        if present is None:
+            return torch.ones(count, sources, dtype=torch.bool)
+        shapes = f"present has to be bool, of shape ({sources},) or ({count}, {sources})"
+        try:
+            mask = torch.as_tensor(present)
+        except (TypeError, ValueError):
+            raise InvalidArgumentError(f"{shapes}; it is {present!r}.") from None
+        if mask.dtype != torch.bool or tuple(mask.shape) not in {(sources,), (count, sources)}:
+            raise InvalidArgumentError(f"{shapes}; it is {mask.dtype} {tuple(mask.shape)}.")
+        if not mask.any(dim=-1).all():
+            raise InvalidArgumentError(
+                f"present leaves an example none of its {sources} sources; at least one has to be "
+                "there for an answer."
+            )
+        return mask.cpu().expand(count, sources)
+
+    def columns(self, present: Any, count: int) -> np.ndarray:
+        """``check_present`` by feature instead of by source: bool [count, features]."""
+        return self.check_present(present, count).numpy().repeat(self.sources, axis=1)
 
     def _leave_out(self, mask: torch.Tensor) -> torch.Tensor:
         """Drop sources of each example at random; the luckiest one that is there stays."""

@@ -56,7 +56,9 @@ def stack_tasks(
     tables, labels = [], []
     for number, (x, y) in enumerate(pairs):
         table = check_examples(f"X of task {number}", x)
-        labels.append(check_labels(f"y of task {number}", y, len(table), classify=True))
+        values = np.asarray(y)
+        classify = values.dtype.kind != "f"
+        labels.append(check_labels(f"y of task {number}", values, len(table), classify=classify))
         tables.append(np.column_stack([table, np.full(len(table), float(number))]))
     widths = {table.shape[1] - 1 for table in tables}
     if len(widths) > 1:

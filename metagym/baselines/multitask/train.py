@@ -19,9 +19,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from metagym.baselines.multitask.chart import ScoreChart
 from metagym.baselines.multitask.data import TaskData, TasksShape
 from metagym.baselines.multitask.learner import Learner
-from metagym.baselines.multitask.sampling import TaskBatches
+from metagym.baselines.multitask.sampling import TaskBatches, stream_of
 from metagym.baselines.multitask.saving import (
     Run,
     Saved,
@@ -119,8 +120,8 @@ def train_multitask(
     Raises:
         KeyboardInterrupt: after saving.
         CheckpointError: there is nothing to resume from, or it is of another network.
-        InvalidArgumentError: other tasks than the learner's, early stopping without validation
-            examples, or a loss that is no longer finite.
+        InvalidArgumentError: other tasks than the learner's, a task with one class only, early
+            stopping without validation examples, or a loss that is no longer finite.
     """
     config, out = config or TrainConfig(), None if out is None else Path(out)
     steps = config.steps if steps is None and seconds is None else steps
@@ -146,7 +147,12 @@ def train_multitask(
         elapsed = round(budget.elapsed, 3)
         return Saved.of(learner, optimizer, generator, best, run, elapsed)
 
-    log = None if out is None else RunLogger(out, resume_step=run.step if resume else None)
+    settings = {"agent": described["agent"], "env": tasks_name, "seed": seed, **described["config"]}
+    log = None
+    if out is not None:
+        at = run.step if resume else None
+        log = RunLogger(out, settings, resume_step=at, tasks=learner.names)
+    chart = None if validation is None else ScoreChart(tasks, validation)
     label = f"{learner.architecture.name}, {learner.weighting.name}"
     with (
         torch_threads(config.threads),
@@ -159,8 +165,6 @@ def train_multitask(
             shown=progress,
         ) as show,
     ):
-        if log is not None:
-            log.hyperparameters(described["config"])
         # Ctrl-C falls anywhere in a step; what it saves is the end of the last whole one.
         latest = now()
         start, first = time.perf_counter(), run.step
@@ -181,7 +185,9 @@ def train_multitask(
                     show(run.step, f"loss {values['loss']:.3f}")
                 if run.step % config.eval_every == 0:
                     if validation is not None:
-                        _look(learner, validation, run, best, config, log)
+                        scores = _look(learner, validation, run, best, config)
+                        if log is not None and chart is not None:
+                            chart.look(scores, log, run.step)
                     if out is not None:
                         save(out, described, latest := now())
                 else:
@@ -207,8 +213,7 @@ class _Batches:
     ) -> None:
         self.x = [torch.as_tensor(task.x, device=learner.device) for task in tasks]
         self.y = [learner.targets(number, task.y) for number, task in enumerate(tasks)]
-        first = {id(task.x): number for number, task in reversed(list(enumerate(tasks)))}
-        self.streams = [first[id(task.x)] for task in tasks]
+        self.streams = [stream_of(task.x) for task in tasks]
         self.counts = TaskBatches(
             [len(task.y) for task in tasks], config.batch, config.tasks_per_step, seed,
             self.streams,
@@ -269,19 +274,18 @@ def _surgery(
     shared = learner.architecture.shared_parameters()
     known = {id(parameter) for parameter in shared}
     own = [p for p in learner.architecture.parameters() if id(p) not in known]
-    if shared:
-        rows = torch.autograd.grad(
-            losses, shared, torch.eye(len(losses), device=losses.device), retain_graph=True,
-            allow_unused=True, is_grads_batched=True,
-        )  # fmt: skip
-        flat = [
-            losses.new_zeros(len(losses), parameter.numel()) if row is None else row.flatten(1)
-            for parameter, row in zip(shared, rows, strict=True)
-        ]
-        direction = weighting.direction(torch.cat(flat, dim=1), generator)
-        sizes = [parameter.numel() for parameter in shared]
-        for parameter, part in zip(shared, direction.split(sizes), strict=True):
-            parameter.grad = part.view_as(parameter).clone()
+    rows = torch.autograd.grad(
+        losses, shared, torch.eye(len(losses), device=losses.device), retain_graph=True,
+        allow_unused=True, is_grads_batched=True,
+    )  # fmt: skip
+    flat = [
+        losses.new_zeros(len(losses), parameter.numel()) if row is None else row.flatten(1)
+        for parameter, row in zip(shared, rows, strict=True)
+    ]
+    direction = weighting.direction(torch.cat(flat, dim=1), generator)
+    sizes = [parameter.numel() for parameter in shared]
+    for parameter, part in zip(shared, direction.split(sizes), strict=True):
+        parameter.grad = part.view_as(parameter).clone()
     _add_gradients(losses.sum(), own)
     if penalty.requires_grad:
         _add_gradients(penalty, [*shared, *own])
@@ -305,19 +309,17 @@ def _look(
     run: Run,
     best: dict[str, torch.Tensor],
     config: TrainConfig,
-    log: RunLogger | None,
-) -> None:
-    """Score validation examples; remember the weights if they are the best so far."""
+) -> dict[str, float]:
+    """The scores of validation examples; remember the weights if they are the best so far."""
     scores = learner.score(validation)
     mean = float(np.mean(list(scores.values())))
-    if log is not None:
-        log.scalars({f"validation/{k}": v for k, v in {"mean": mean, **scores}.items()}, run.step)
     if run.best is None or mean > run.best:
         run.best, run.waited = mean, 0
         if config.patience is not None:
             best.update(copy_tensors(learner.state_dict()))
     else:
         run.waited += 1
+    return scores
 
 
 def _make_optimizer(learner: Learner, config: TrainConfig) -> torch.optim.Optimizer:
@@ -355,6 +357,12 @@ def _check(
             raise InvalidArgumentError(
                 f"The learner was made for the tasks {list(learner.names)} with other kinds, "
                 f"features or descriptors than the given {list(names)}; give those."
+            )
+    for task in tasks:
+        if task.kind != "regression" and (task.y == task.y[0]).all():
+            raise InvalidArgumentError(
+                f"All training examples of task {task.name!r} are of class {task.y[0]}; give "
+                "examples of at least two."
             )
     if config.patience is not None and validation is None:
         raise InvalidArgumentError("patience needs validation tasks; give them, or patience=None.")

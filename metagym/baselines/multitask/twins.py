@@ -1,18 +1,20 @@
 """Negative transfer, measured: a network for all tasks against one network for each of them.
 
-The single-task twins are the architecture "single": the same widths, steps, seed and order of
-examples, nothing shared. The gain of a task is its score minus its twin's, example by example, so
-that both differences between seeds and between test examples are in the interval: a bootstrap over
-seeds and over examples (crossed where all seeds are judged on the same examples, else nested).
+A single-task twin is a network of the same widths that is trained on its task alone, with as many
+steps as the shared network gives that task, the same order of examples, and early stopping and
+gradient clipping of its own. The gain of a task is its score minus its twin's, example by example,
+so that both differences between seeds and between test examples are in the interval: a bootstrap
+over seeds and over examples (crossed where all seeds are judged on the same examples, else nested).
 Below 0 is negative transfer. Lecture topic: when multi-task learning hurts.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -20,7 +22,8 @@ from metagym.baselines.multitask.data import TaskData
 from metagym.baselines.multitask.learner import Learner, score_name
 from metagym.baselines.multitask.network import make_learner
 from metagym.baselines.multitask.train import TrainConfig, train_multitask
-from metagym.errors import InvalidArgumentError
+from metagym.checkpoint import CONFIG
+from metagym.errors import InvalidArgumentError, check_choice
 from metagym.evaluation.results import Result, machine
 from metagym.evaluation.statistics import CONFIDENCE, RESAMPLES, Estimate, estimate, iqm
 
@@ -29,28 +32,74 @@ _LAYERS = ("widths", "trunk_widths", "tower_widths", "task_widths")  # in the or
 _CHUNK = 4_000_000  # differences drawn at once, so that memory stays below about 100 MB
 
 
+class Judged(Protocol):
+    """What gains are measured of: a ``Learner``, or ``Twins``."""
+
+    def example_scores(self, tasks: Sequence[TaskData]) -> dict[str, np.ndarray]:
+        """See ``Learner.example_scores``."""
+
+
+@dataclass(frozen=True)
+class Twins:
+    """A network for each task, which knows of no other.
+
+    Attributes:
+        learners: by the name of their one task.
+    """
+
+    learners: dict[str, Learner]
+
+    def example_scores(self, tasks: Sequence[TaskData]) -> dict[str, np.ndarray]:
+        """See ``Learner.example_scores``."""
+        found: dict[str, np.ndarray] = {}
+        for task in tasks:
+            learner = self.learners[check_choice("task", task.name, self.learners)]
+            found |= learner.example_scores([task])
+        return found
+
+
 def train_twins(
     learner: Learner,
     tasks: Sequence[TaskData],
     validation: Sequence[TaskData] | None = None,
+    out: str | Path | None = None,
     config: TrainConfig | None = None,
     *,
     seed: int = 0,
-    out: str | Path | None = None,
+    steps: int | None = None,
+    resume: bool = False,
     **kwargs: Any,
-) -> Learner:
-    """The single-task twins of ``learner``, all in one learner that shares nothing.
+) -> Twins:
+    """The single-task twins of ``learner``, each trained on its own.
 
     Args:
         learner: whose hidden layers the twins have: from the input to an output of one task, if
             the architecture has several in a row (encoder, trunk, tower) all of them.
-        tasks, validation, config, seed, out: as it was trained with.
+        tasks, validation, config, seed: as it was trained with. Where only ``tasks_per_step`` of
+            the tasks take part in a step, twins take that share of steps, in all and between two
+            looks at validation examples.
+        out: folder of checkpoints, in which every task has one, task0 and so on.
+        steps: of the learner; ``config.steps`` by default.
+        resume: go on from the checkpoints in ``out``, as far as there are any.
         **kwargs: further ones of ``train_multitask``.
     """
-    config_of = learner.architecture.config
-    widths = [x for name in _LAYERS for x in getattr(config_of, name, None) or ()]
-    twins = make_learner(tasks, TWIN, "uniform", architecture_kwargs={"widths": widths}, seed=seed)
-    return train_multitask(twins, tasks, validation, out, config, seed=seed, **kwargs)
+    of, config = learner.architecture.config, config or TrainConfig()
+    widths = [x for name in _LAYERS for x in getattr(of, name, None) or ()]
+    share = (config.tasks_per_step or len(tasks)) / len(tasks)
+    config = replace(
+        config, tasks_per_step=None, eval_every=math.ceil(share * config.eval_every),
+        steps=math.ceil(share * (config.steps if steps is None else steps)),
+    )  # fmt: skip
+    found = {}
+    for number, task in enumerate(tasks):
+        folder = None if out is None else Path(out) / f"task{number}"
+        found[task.name] = train_multitask(
+            make_learner([task], TWIN, architecture_kwargs={"widths": widths}, seed=seed),
+            [task], None if validation is None else [validation[number]], folder, config,
+            seed=seed, resume=resume and folder is not None and (folder / CONFIG).is_file(),
+            **kwargs,
+        )  # fmt: skip
+    return Twins(found)
 
 
 @dataclass(frozen=True)
@@ -74,8 +123,8 @@ class Gains:
     @classmethod
     def of(
         cls,
-        learners: Sequence[Learner],
-        twins: Sequence[Learner],
+        learners: Sequence[Judged],
+        twins: Sequence[Judged],
         tests: Sequence[Sequence[TaskData]],
     ) -> Gains:
         """Judge learners and twins, one of each per seed.
@@ -128,8 +177,17 @@ class Gains:
         )  # fmt: skip
 
     def gain(self, *names: str) -> Estimate:
-        """The mean gain over ``names``, all tasks by default, with its 95 % interval."""
+        """The mean gain over ``names``, all tasks by default, with its 95 % interval.
+
+        Raises:
+            InvalidArgumentError: some gain accuracy and others R², which have no common scale.
+        """
         chosen = names or tuple(self.kinds)
+        if len({score_name(self.kinds[name]) for name in chosen}) > 1:
+            raise InvalidArgumentError(
+                "Gains in accuracy and in R² have no mean; name tasks of one kind: "
+                f"{', '.join(f'{name!r} ({score_name(self.kinds[name])})' for name in chosen)}."
+            )
         differences = [self.ours[name] - self.twins[name] for name in chosen]
         order = list(self.kinds)
         groups = [self.groups[order.index(name)] for name in chosen]
@@ -138,6 +196,7 @@ class Gains:
     def results(
         self,
         agent: str,
+        seeds: Sequence[int],
         tasks_name: str,
         tasks_kwargs: dict[str, Any] | None = None,
         config: dict[str, Any] | None = None,
@@ -149,12 +208,18 @@ class Gains:
 
         Args:
             agent: a label.
+            seeds: in the order of the scores; they stand in ``extras``, the first as the Result's.
             tasks_name, tasks_kwargs: where the tasks came from; the task's name is added.
             config: hyperparameters.
             seconds: of wall time, all tasks together.
             training: what it cost.
             device: where it ran.
+
+        Raises:
+            InvalidArgumentError: not as many seeds as there are scores.
         """
+        if len(seeds) != (count := len(next(iter(self.ours.values())))):
+            raise InvalidArgumentError(f"There are scores of {count} seeds, not of {list(seeds)}.")
         found = []
         for name, kind in self.kinds.items():
             ours, twin = self.ours[name].mean(1), self.twins[name].mean(1)
@@ -162,13 +227,14 @@ class Gains:
             result = Result(
                 env_id=tasks_name, env_kwargs={**(tasks_kwargs or {}), "task": name},
                 split="test", agent=agent, agent_config=config or {}, privileged=False,
-                training=training, seed=0, num_envs=1,
+                training=training, seed=seeds[0], num_envs=1,
                 metric=f"gain in {score_name(kind)} over the single-task twin",
                 minimize=False, scores=gains.tolist(), mean=float(gains.mean()),
                 iqm=middle.value, interval=(center.low, center.high),
                 iqm_interval=(middle.low, middle.high), returns=gains.tolist(),
                 lengths=[self.ours[name].shape[1]] * len(gains),
-                extras={"score": ours.tolist(), "twin": twin.tolist()}, curves=None,
+                extras={"seed": list(seeds), "score": ours.tolist(), "twin": twin.tolist()},
+                curves=None,
                 env_steps=self.ours[name].size, wall_time_s=seconds, finished=True,
                 device=f"{device}, {machine()}",
             )  # fmt: skip

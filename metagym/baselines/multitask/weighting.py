@@ -98,7 +98,6 @@ class Weighting(nn.Module):
     """
 
     name: ClassVar[str] = "uniform"
-    uses_gradients: ClassVar[bool] = False
 
     def __init__(self, kinds: Sequence[str], alpha: Sequence[float] | float | None = None) -> None:
         super().__init__()
@@ -162,9 +161,7 @@ class Uncertainty(Weighting):
 
 
 class GradientWeighting(Weighting):
-    """A direction from the gradients of the tasks."""
-
-    uses_gradients = True
+    """A direction from the gradients of the tasks; it needs parameters that they share."""
 
     def direction(self, jacobian: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """[parameters] of the gradients [present, parameters]."""

@@ -31,6 +31,7 @@ class DomainAdapted(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
 
     Attributes:
         features_, estimator_: the fitted clones.
+        n_features_in_: how many features go into ``features_``.
         classes_: of a classifier.
     """
 
@@ -78,6 +79,7 @@ class DomainAdapted(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         else:
             source, labels, target, known = check_domains(X, y, Xt, yt, classify=classify)
         self.features_ = clone(self.features).fit(source, y, target)
+        self.n_features_in_ = source.shape[1]
         examples, answers = [], []
         if y is not None:
             examples.append(self.features_.transform_source(source))

@@ -7,11 +7,14 @@ that few labels among many examples need no marker for "unknown".
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from metagym.errors import DataError, InvalidArgumentError
+
+_CLASS_KINDS = (str, Integral, np.bool_)
 
 
 class Domains(NamedTuple):
@@ -118,6 +121,22 @@ def check_examples(argument: str, value: Any) -> np.ndarray:
     return array
 
 
+def check_new(model: Any, X: Any) -> np.ndarray:
+    """Examples [n, d] for a fitted model, which says by ``n_features_in_`` what d has to be.
+
+    Raises:
+        InvalidArgumentError: other features than those of ``fit``.
+        DataError: a value is not a finite number.
+    """
+    examples = check_examples("X", X)
+    if examples.shape[1] != model.n_features_in_:
+        raise InvalidArgumentError(
+            f"X has {examples.shape[1]} features; {type(model).__name__} was fitted on "
+            f"{model.n_features_in_}."
+        )
+    return examples
+
+
 def check_labels(argument: str, value: Any, count: int | None, *, classify: bool) -> np.ndarray:
     """[n], float64 unless they are classes.
 
@@ -125,20 +144,44 @@ def check_labels(argument: str, value: Any, count: int | None, *, classify: bool
         argument: its name.
         value: the labels.
         count: how many there have to be; None: any number but none.
-        classify: they are classes.
+        classify: they are classes: strings, truth values or whole numbers, not a mixture.
 
     Raises:
-        InvalidArgumentError: another shape or length.
+        InvalidArgumentError: another shape or length, values that are no numbers, or classes that
+            are none.
         DataError: NaN or infinity.
     """
-    array = np.asarray(value) if classify else np.asarray(value, dtype=np.float64)
+    try:
+        array = np.asarray(value) if classify else np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidArgumentError(f"{argument} has to be an array of numbers: {error}.") from None
     if array.ndim != 1 or not array.size or (count is not None and len(array) != count):
         wanted = "at least one label" if count is None else f"{count} labels, one per row"
         raise InvalidArgumentError(f"{argument} has to be {wanted}; its shape is {array.shape}.")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         row = int(np.argmin(np.isfinite(array)))
         raise DataError(f"{argument}[{row}] is {array[row]}; drop such rows.")
+    if classify:
+        _check_classes(argument, array)
     return array
+
+
+def _check_classes(argument: str, array: np.ndarray) -> None:
+    """Classes can be sorted and told apart, as scikit-learn demands of them."""
+    if array.dtype.kind == "O" and not any(
+        all(isinstance(value, kind) for value in array) for kind in _CLASS_KINDS
+    ):
+        found = sorted({type(value).__name__ for value in array})
+        raise InvalidArgumentError(
+            f"{argument} holds {' and '.join(found)}; classes are all strings or all whole "
+            "numbers. Drop rows whose class is unknown."
+        )
+    if array.dtype.kind == "f" and (parted := array != np.floor(array)).any():
+        row = int(np.argmax(parted))
+        raise InvalidArgumentError(
+            f"{argument}[{row}] is {array[row]}, a measurement and no class. Number the classes, "
+            "or take a regressor."
+        )
 
 
 def check_weights(argument: str, value: Any, count: int) -> np.ndarray:

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from metagym.baselines.transfer.chart import TargetChart
 from metagym.baselines.transfer.deep import DeepTransfer
 from metagym.baselines.transfer.deep_methods import DEEP_METHODS, deep_method_class
 from metagym.baselines.transfer.train_deep import Model
 from metagym.checkpoint import load_checkpoint, read_config
 from metagym.errors import CheckpointError, InvalidArgumentError, check_choice, check_positive
 from metagym.evaluation.results import Result, machine
-from metagym.evaluation.statistics import estimate, iqm
 from metagym.tasks.domains import DomainPair, make_domains
 from metagym.tasks.streams import choose_device
 
@@ -79,7 +79,8 @@ class Face:
             out: the folder.
             config: of ``Config``; ``recipe(domains_name)`` by default.
             seed: of weights and minibatches; that of the domains is one of their arguments.
-            steps: gradient steps, in place of the config's ``iterations``.
+            steps: gradient steps in all, those of pretraining and before a resume included; the
+                config's ``iterations`` are what pretraining leaves of them.
             seconds: stop after so many, those before a resume included.
             resume: go on from the checkpoint in ``out``.
             env_kwargs: of the domains.
@@ -88,10 +89,23 @@ class Face:
 
         Returns:
             ``out``.
+
+        Raises:
+            InvalidArgumentError: ``steps`` leaves none after pretraining; and see
+                ``DeepTransfer.fit``.
+            CheckpointError: see there.
         """
         pair = make_domains(domains_name.lower(), **(env_kwargs or {}))
         chosen = self.recipe(domains_name) if config is None else config
-        changes: dict[str, Any] = {} if steps is None else {"iterations": steps}
+        changes: dict[str, Any] = {}
+        if steps is not None:
+            before = sum(phase.iterations for phase in self.method(chosen).phases()[:-1])
+            if steps <= before:
+                raise InvalidArgumentError(
+                    f"steps={steps} leaves none after {before} of pretraining; give more steps, or "
+                    "a smaller pretraining."
+                )
+            changes["iterations"] = steps - before
         if chosen.image_shape is None and pair.image_shape is not None:
             changes["image_shape"] = pair.image_shape
         method = self.method(
@@ -100,7 +114,7 @@ class Face:
         )  # fmt: skip
         method.fit_named(
             pair.X, pair.y, pair.Xt, pair.yt, data_name=domains_name, data_kwargs=env_kwargs,
-            seconds=seconds,
+            seconds=seconds, look=TargetChart(pair).look,
         )  # fmt: skip
         return Path(out)
 
@@ -184,23 +198,19 @@ def evaluate_domains(
     start = time.perf_counter()
     found = (np.asarray(method.predict(x)) == y).astype(np.float64)
     elapsed = time.perf_counter() - start
-    center, middle = estimate(found), estimate(found, iqm)
     if config is None:
         settings = getattr(method, "settings", None)
         config = {} if settings is None else dataclasses.asdict(settings)
     network = getattr(method, "network_", None)
     device = "cpu" if network is None else str(network.shift.device)
     shots = 0 if pair.yt is None else len(pair.yt)
-    return Result(
-        env_id=pair.name, env_kwargs=dict(pair_kwargs or {}), split=split,
+    return Result.of_scores(
+        found, env_id=pair.name, env_kwargs=dict(pair_kwargs or {}), split=split,
         agent=label or str(getattr(method, "label", type(method).__name__)),
         agent_config=dict(config),
         privileged=privileged, training=getattr(method, "training_", None), seed=seed,
-        num_envs=len(y), metric="accuracy", minimize=False, scores=found.tolist(),
-        mean=center.value, iqm=middle.value, interval=(center.low, center.high),
-        iqm_interval=(middle.low, middle.high), returns=found.tolist(), lengths=[shots] * len(y),
-        extras={}, curves=None, env_steps=len(y), wall_time_s=elapsed, finished=True,
-        device=f"{device}, {machine()}",
+        num_envs=len(y), metric="accuracy", minimize=False, lengths=[shots] * len(y),
+        env_steps=len(y), wall_time_s=elapsed, device=f"{device}, {machine()}",
     )  # fmt: skip
 
 

@@ -57,6 +57,7 @@ class DANN(Alignment):
 
     name, label = "dann", "DANN"
     Config: ClassVar[type[DeepConfig]] = DANNConfig
+    ramps = True
 
     def parts(self, network: Network) -> dict[str, nn.Module]:
         return {"domain": DomainHead(network.width, self.settings.domain_hidden)}

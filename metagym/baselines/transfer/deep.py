@@ -11,8 +11,9 @@ Lecture topic: transfer with deep networks.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -22,7 +23,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from metagym.baselines.transfer.base import Domains, check_domains, check_examples
+from metagym.baselines.transfer.base import Domains, check_domains, check_new
 from metagym.baselines.transfer.networks import Network
 from metagym.baselines.transfer.train_deep import (
     OPTIMIZERS,
@@ -44,6 +45,7 @@ from metagym.errors import (
     check_positive,
 )
 from metagym.files import refuse_existing
+from metagym.monitoring import RunLogger
 from metagym.tasks.streams import choose_device
 
 _CHUNK = 4096  # examples that are predicted at a time
@@ -118,6 +120,7 @@ class DeepTransfer(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     name: ClassVar[str]
     label: ClassVar[str]
     Config: ClassVar[type[DeepConfig]] = DeepConfig
+    ramps: ClassVar[bool] = False  # whether the loss depends on ``progress``
 
     def __init__(
         self,
@@ -151,6 +154,10 @@ class DeepTransfer(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def parts(self, network: Network) -> dict[str, nn.Module]:
         """Further modules, such as a domain head."""
         return {}
+
+    def scaled_by(self, data: Data) -> torch.Tensor:
+        """The examples whose means and deviations standardise inputs: those of the source."""
+        return data.x
 
     def begin(self, phase: Phase, model: Model, data: Data) -> None:
         """What happens once when a phase starts."""
@@ -187,7 +194,9 @@ class DeepTransfer(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Raises:
             InvalidArgumentError, DataError: see ``check_domains``; or training diverged.
-            CheckpointError: there is nothing to resume from, or it is of other data.
+            CheckpointError: there is nothing to resume from, or it is of other data, settings or
+                seed. More ``iterations`` are no other setting where the schedule is "constant"
+                and the loss no ramp.
             KeyboardInterrupt: after saving, if there is ``out``.
         """
         return self.fit_named(X, y, Xt, yt)
@@ -202,6 +211,7 @@ class DeepTransfer(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         data_name: str = "arrays",
         data_kwargs: dict[str, Any] | None = None,
         seconds: float | None = None,
+        look: Callable[[Self, RunLogger, int], None] | None = None,
     ) -> Self:
         """``fit``, with a name of the data for the checkpoint and a limit of time.
 
@@ -209,6 +219,8 @@ class DeepTransfer(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             X, y, Xt, yt: as of ``fit``.
             data_name, data_kwargs: for the record, as of ``make_domains``.
             seconds: stop after so many; a resumed run goes on where it stopped.
+            look: called with the method, the charts and the step, ten times in a run that has
+                ``out``.
         """
         settings = self.settings
         if self.out is not None and not self.resume:
@@ -230,11 +242,12 @@ class DeepTransfer(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             **{entry.name: getattr(settings, entry.name) for entry in dataclasses.fields(Loop)}
         )
         place = Place(
-            None if self.out is None else Path(self.out), self.resume, described, self.seed, seconds
-        )
+            None if self.out is None else Path(self.out), self.resume, described, self.seed,
+            seconds, None if look is None else partial(look, self),
+        )  # fmt: skip
         generator = torch.Generator(device).manual_seed(self.seed)
-        self.training_ = train(self, model, data, loop, generator, place, progress=self.progress)
         self.model_, self.network_ = model, model.network
+        self.training_ = train(self, model, data, loop, generator, place, progress=self.progress)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -268,7 +281,7 @@ class DeepTransfer(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         with torch.random.fork_rng(devices=[]):  # torch initialises from its global generator
             torch.manual_seed(self.seed)
             network = self.make_network(self.n_features_in_, len(self.classes_))
-            network.standardise(data.x.cpu())
+            network.standardise(self.scaled_by(data).cpu())
             return Model(network, len(data.y), **self.parts(network))
 
     def make_network(self, inputs: int, classes: int) -> Network:
@@ -281,12 +294,7 @@ class DeepTransfer(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _apply(self, X: Any, *, head: bool) -> np.ndarray:
         check_is_fitted(self, "network_")
-        array = check_examples("X", X)
-        if array.shape[1] != self.n_features_in_:
-            raise InvalidArgumentError(
-                f"X has {array.shape[1]} features; {type(self).__name__} was fitted on "
-                f"{self.n_features_in_}."
-            )
+        array = check_new(self, X)
         network = self.network_.eval()
         run = network if head else network.features
         with torch.inference_mode():

@@ -15,7 +15,7 @@ import torch
 
 from metagym.baselines.transfer.deep import DeepConfig, DeepTransfer
 from metagym.baselines.transfer.networks import weighted_cross_entropy
-from metagym.baselines.transfer.train_deep import Batch, Model, Phase
+from metagym.baselines.transfer.train_deep import Batch, Data, Model, Phase
 from metagym.errors import InvalidArgumentError
 
 
@@ -34,7 +34,8 @@ class SourceOnly(DeepTransfer):
 class TargetOnly(DeepTransfer):
     """Trains on the labels of the target, and on nothing of the source but what its classes are.
 
-    Given all labels of the target's training part, it is the skyline: label it so.
+    All examples of the target, labelled or not, say how inputs are standardised. Given all labels
+    of the target's training part, it is the skyline: label it so.
     """
 
     name, label = "target_only", "target only"
@@ -45,6 +46,9 @@ class TargetOnly(DeepTransfer):
 
     def phases(self) -> tuple[Phase, ...]:
         return (Phase("train", self.settings.iterations, ("labelled",), self.settings.rate),)
+
+    def scaled_by(self, data: Data) -> torch.Tensor:
+        return data.xt
 
     def loss(
         self, phase: Phase, model: Model, batch: Batch, progress: float

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from typing import TYPE_CHECKING, Any
 
-from metagym.errors import InvalidArgumentError, check_choice, reject_unknown_kwargs
+from metagym.errors import InvalidArgumentError, reject_unknown_kwargs
+from metagym.named import load_named
 
 if TYPE_CHECKING:
     from metagym.baselines.transfer.deep import DeepTransfer
@@ -32,9 +32,8 @@ def deep_method_class(name: str) -> type[DeepTransfer]:
     Raises:
         InvalidArgumentError: there is no such method.
     """
-    module, found = DEEP_METHODS[check_choice("method", name, DEEP_METHODS)].split(":")
-    made: type[DeepTransfer] = getattr(importlib.import_module(module), found)
-    return made
+    found: type[DeepTransfer] = load_named("method", name, DEEP_METHODS)
+    return found
 
 
 def make_deep_method(

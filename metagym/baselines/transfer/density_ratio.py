@@ -22,7 +22,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
-from metagym.baselines.transfer.base import check_examples, check_pair, check_weights
+from metagym.baselines.transfer.base import check_new, check_pair, check_weights
 from metagym.errors import InvalidArgumentError, check_choice
 
 _LARGEST_LOG = 500.0  # e^500 still has a finite mean over any sample
@@ -41,7 +41,7 @@ class DensityRatio(BaseEstimator, ABC):
             its own, a value far from 1 says that it is a poor one.
     """
 
-    def fit(self, X: Any, Xt: Any) -> Self:
+    def fit(self, X: Any, Xt: Any = None) -> Self:
         """Fit to examples without labels.
 
         Args:
@@ -49,8 +49,8 @@ class DensityRatio(BaseEstimator, ABC):
             Xt: target [m, d].
 
         Raises:
-            InvalidArgumentError: empty, different numbers of features, or domains so far apart
-                that the estimate is 0 at every source example.
+            InvalidArgumentError: no target, no examples, different numbers of features, or
+                domains so far apart that the estimate is 0 at every source example.
             DataError: a value is not a finite number.
         """
         source, target = check_pair(X, Xt)
@@ -73,12 +73,7 @@ class DensityRatio(BaseEstimator, ABC):
             DataError: a value is not a finite number.
         """
         check_is_fitted(self, "source_mean_")
-        examples = check_examples("X", X)
-        if examples.shape[1] != self.n_features_in_:
-            raise InvalidArgumentError(
-                f"X has {examples.shape[1]} features; {type(self).__name__} was fitted to "
-                f"{self.n_features_in_}."
-            )
+        examples = check_new(self, X)
         ratios = self._ratio(examples)
         if np.any(ratios):  # far from the source all of them may well be 0
             check_weights("The ratio", ratios, len(examples))

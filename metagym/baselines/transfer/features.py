@@ -14,7 +14,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
-from metagym.baselines.transfer.base import check_examples, check_pair
+from metagym.baselines.transfer.base import check_new, check_pair
 from metagym.errors import InvalidArgumentError
 
 
@@ -59,13 +59,7 @@ class DomainFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def _checked(self, X: Any) -> np.ndarray:
         check_is_fitted(self, "n_features_in_")
-        examples = check_examples("X", X)
-        if examples.shape[1] != self.n_features_in_:
-            raise InvalidArgumentError(
-                f"X has {examples.shape[1]} features; {type(self).__name__} was fitted on "
-                f"{self.n_features_in_}."
-            )
-        return examples
+        return check_new(self, X)
 
     def _fit(self, source: np.ndarray, y: Any, target: np.ndarray) -> None:
         raise NotImplementedError

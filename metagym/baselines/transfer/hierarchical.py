@@ -30,7 +30,7 @@ from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from metagym.baselines.transfer.base import check_domains, check_examples
+from metagym.baselines.transfer.base import check_domains, check_new
 from metagym.errors import InvalidArgumentError, check_above_zero, check_choice
 
 EVIDENCE = "evidence"
@@ -91,7 +91,7 @@ class HierarchicalLogistic(ClassifierMixin, BaseEstimator):
         self.intercept_scale = intercept_scale
         self.covariance = covariance
 
-    def fit(self, X: Any, y: Any, *, Xt: Any, yt: Any) -> Self:
+    def fit(self, X: Any, y: Any, *, Xt: Any = None, yt: Any = None) -> Self:
         """Learn from the source (X, y) and the labelled first rows of the target (Xt, yt).
 
         Raises:
@@ -150,7 +150,7 @@ class HierarchicalLogistic(ClassifierMixin, BaseEstimator):
     def decision_function(self, X: Any) -> np.ndarray:
         """κ x·w, the logit of the averaged probability [n]."""
         check_is_fitted(self)
-        x = _with_intercept(check_examples("X", X))
+        x = _with_intercept(check_new(self, X))
         variance = ((x @ self.target_.covariance) * x).sum(axis=1)
         return np.asarray(x @ self.target_.mean / np.sqrt(1.0 + np.pi / 8.0 * variance))
 
@@ -161,7 +161,8 @@ class HierarchicalLogistic(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> np.ndarray:
         """The likelier class in the target [n]."""
-        return np.asarray(self.classes_[(self.decision_function(X) > 0.0).astype(int)])
+        second = self.decision_function(X) > 0.0
+        return np.asarray(self.classes_[second.astype(int)])
 
 
 def laplace(x: np.ndarray, signs: np.ndarray, mean: np.ndarray, root: np.ndarray) -> Posterior:

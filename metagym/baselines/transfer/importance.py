@@ -17,7 +17,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from metagym.baselines.transfer.base import check_domains, check_weights
+from metagym.baselines.transfer.base import check_domains, check_new, check_weights
 from metagym.baselines.transfer.density_ratio import ClassifierRatio
 from metagym.errors import InvalidArgumentError
 
@@ -93,30 +93,26 @@ class ImportanceWeighted(MetaEstimatorMixin, BaseEstimator):
 
     def predict(self, X: Any) -> np.ndarray:
         """Of examples [n, d], by the fitted estimator."""
-        check_is_fitted(self, "estimator_")
-        predictions: np.ndarray = self.estimator_.predict(X)
-        return predictions
+        return np.asarray(self._fitted().predict(check_new(self, X)))
 
     @_has("predict_proba")
     def predict_proba(self, X: Any) -> np.ndarray:
         """Of examples [n, d], by the fitted estimator: [n, classes]."""
-        check_is_fitted(self, "estimator_")
-        probabilities: np.ndarray = self.estimator_.predict_proba(X)
-        return probabilities
+        return np.asarray(self._fitted().predict_proba(check_new(self, X)))
 
     @_has("decision_function")
     def decision_function(self, X: Any) -> np.ndarray:
         """Of examples [n, d], by the fitted estimator."""
-        check_is_fitted(self, "estimator_")
-        decisions: np.ndarray = self.estimator_.decision_function(X)
-        return decisions
+        return np.asarray(self._fitted().decision_function(check_new(self, X)))
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """The estimator's own score (accuracy, R²); X and y those of the target, to judge it."""
+        weights = {} if sample_weight is None else {"sample_weight": sample_weight}
+        return float(self._fitted().score(check_new(self, X), y, **weights))
+
+    def _fitted(self) -> Any:
         check_is_fitted(self, "estimator_")
-        if sample_weight is None:
-            return float(self.estimator_.score(X, y))
-        return float(self.estimator_.score(X, y, sample_weight=sample_weight))
+        return self.estimator_
 
     def _unfitted(self) -> Any:
         return LogisticRegression() if self.estimator is None else self.estimator

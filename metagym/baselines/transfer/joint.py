@@ -23,7 +23,7 @@ from scipy.special import expit, logsumexp, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
-from metagym.baselines.transfer.base import Domains, check_domains, check_examples
+from metagym.baselines.transfer.base import Domains, check_domains, check_new
 from metagym.errors import (
     InvalidArgumentError,
     check_above_zero,
@@ -106,7 +106,7 @@ class JointClassifier(ClassifierMixin, _Joint):
         self.max_iter = max_iter
         self.tol = tol
 
-    def fit(self, X: Any, y: Any, *, Xt: Any, yt: Any) -> Self:
+    def fit(self, X: Any, y: Any, *, Xt: Any = None, yt: Any = None) -> Self:
         """Learn from the source (X, y) and the labelled first rows of the target (Xt, yt).
 
         Raises:
@@ -167,7 +167,7 @@ class JointClassifier(ClassifierMixin, _Joint):
     def decision_function(self, X: Any) -> np.ndarray:
         """x·w² + b²: [n] of two classes, [n, classes] of more."""
         check_is_fitted(self)
-        scores = check_examples("X", X) @ self.coef_.T + self.intercept_
+        scores = check_new(self, X) @ self.coef_.T + self.intercept_
         return np.asarray(scores[:, 0] if scores.shape[1] == 1 else scores)
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -179,7 +179,8 @@ class JointClassifier(ClassifierMixin, _Joint):
 
     def predict(self, X: Any) -> np.ndarray:
         """The likeliest class in the target [n]."""
-        return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
+        best = self.predict_proba(X).argmax(axis=1)
+        return np.asarray(self.classes_[best])
 
 
 class JointRegressor(RegressorMixin, _Joint):
@@ -194,7 +195,7 @@ class JointRegressor(RegressorMixin, _Joint):
         intercept_, source_intercept_: numbers.
     """
 
-    def fit(self, X: Any, y: Any, *, Xt: Any, yt: Any) -> Self:
+    def fit(self, X: Any, y: Any, *, Xt: Any = None, yt: Any = None) -> Self:
         """Learn from the source (X, y) and the labelled first rows of the target (Xt, yt).
 
         Raises:
@@ -224,7 +225,7 @@ class JointRegressor(RegressorMixin, _Joint):
     def predict(self, X: Any) -> np.ndarray:
         """Values in the target [n]."""
         check_is_fitted(self)
-        return np.asarray(check_examples("X", X) @ self.coef_ + self.intercept_)
+        return np.asarray(check_new(self, X) @ self.coef_ + self.intercept_)
 
 
 def _objective(

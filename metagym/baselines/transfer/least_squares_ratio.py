@@ -29,7 +29,10 @@ class LSIF(KernelRatio):
         min ½ αᵀ H α − hᵀ α + λ Σ α  subject to α ≥ 0
 
     A quadratic program with few unknowns, solved by ``nonnegative_minimum``. Candidates are
-    judged by the criterion, without the penalty, on held-out examples of both domains.
+    judged by the criterion, without the penalty, on held-out examples of both domains: by its mean
+    over folds plus the standard error of that mean. The mean alone falls without bound by chance,
+    where a centre with few source examples about it has a large coefficient and a fold holds
+    target examples there but none of the source.
 
     Args:
         width: σ; None: chosen among multiples of the median distance.
@@ -93,7 +96,7 @@ class LSIF(KernelRatio):
                 coef = nonnegative_minimum(H, h - penalty)
                 scores.append(_criterion(in_source[judge_s] @ coef, in_target[judge_t] @ coef))
         for penalty, scores in held_out.items():
-            self.scores_[width, penalty] = -float(np.mean(scores)) if scores else -np.inf
+            self.scores_[width, penalty] = -_upper(scores) if scores else -np.inf
 
 
 class ULSIF(KernelRatio):
@@ -185,6 +188,11 @@ def _solve(H: np.ndarray, penalty: float, right: np.ndarray) -> np.ndarray:
 def _criterion(in_source: np.ndarray, in_target: np.ndarray) -> float:
     """½ mean_S β² − mean_T β of ratios [n] and [m]."""
     return float(0.5 * (in_source**2).mean() - in_target.mean())
+
+
+def _upper(scores: list[float]) -> float:
+    """The mean of two scores or more, plus its standard error."""
+    return float(np.mean(scores) + np.std(scores, ddof=1) / np.sqrt(len(scores)))
 
 
 def _penalties(regularization: Any, candidates: tuple[float, ...]) -> tuple[float, ...]:

@@ -8,9 +8,10 @@ given.
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -31,11 +32,12 @@ from metagym.baselines.transfer.networks import Network
 from metagym.checkpoint import load_checkpoint, save_checkpoint
 from metagym.errors import CheckpointError, InvalidArgumentError
 from metagym.monitoring import RunLogger, progress_bar
-from metagym.rl.training import one_thread
+from metagym.rl.training import Looks, one_thread
 
 OPTIMIZERS = ("adam", "sgd")
 SCHEDULES = ("constant", "linear", "cosine", "dann")
 MOMENTUM = 0.9  # of "sgd"
+_FREE = ("iterations", "log_every", "save_every")  # settings that a resumed run may change
 
 
 class Data(NamedTuple):
@@ -109,9 +111,15 @@ class Model(nn.Module):
 
 
 class Method(Protocol):
-    """What the loop asks of a method."""
+    """What the loop asks of a method.
+
+    Attributes:
+        label: in the progress bar.
+        ramps: whether the loss depends on ``progress``.
+    """
 
     label: str
+    ramps: bool
 
     def phases(self) -> tuple[Phase, ...]:
         """One after the other."""
@@ -151,6 +159,8 @@ class Place:
         described: what the checkpoint says besides how far the run is.
         seed: for the record.
         seconds: stop after so many; schedules go by iterations all the same.
+        look: writes what a person watches, given the charts and the step; training does not
+            depend on it.
     """
 
     folder: Path | None
@@ -158,6 +168,7 @@ class Place:
     described: dict[str, Any]
     seed: int
     seconds: float | None = None
+    look: Callable[[RunLogger, int], None] | None = None
 
 
 def train(
@@ -177,15 +188,25 @@ def train(
 
     Raises:
         KeyboardInterrupt: after saving, where there is a folder.
-        CheckpointError: there is nothing to resume from, or it is of other data.
+        CheckpointError: there is nothing to resume from, or it is of other data, settings or seed;
+            of the settings ``_FREE`` may differ, and see ``_check_length``.
         InvalidArgumentError: the loss is no longer finite.
     """
     phases = [phase for phase in method.phases() if phase.iterations]
     total = sum(phase.iterations for phase in phases)
-    described = {**place.described, "data": digest(data)}
+    described = {**place.described, "data": digest((*data, model.weights))}
     step, before, moments = 0, 0.0, dict[str, Any]()
     if place.resume and place.folder is not None:
-        step, before, moments = _restore(place.folder, described, model, generator, phases)
+        state = _saved_state(place.folder, described, place.seed)
+        step, before = int(state["run"]["iterations"]), float(state["run"]["seconds"])
+        is_steady = loop.schedule == "constant" and not method.ramps
+        _check_length(place.folder, step, state["phases"], phases, is_steady)
+        load_weights(model, state["model"])
+        load_generator(generator, state["generator"])
+        moments = {
+            index: {name: torch.tensor(value) for name, value in found.items()}
+            for index, found in state["optimizer"].items()
+        }
     start, first = time.perf_counter(), step
     optimizer: torch.optim.Optimizer | None = None
     is_kept = place.folder is not None
@@ -227,8 +248,7 @@ def train(
             method.label, steps=total, seconds=place.seconds, before=before, shown=progress
         ) as show,
     ):
-        if log is not None:
-            log.hyperparameters(place.described["config"])
+        looks = Looks(step / total)
         # Ctrl-C falls anywhere in an iteration; what it saves is the end of the last whole one.
         latest = snapshot() if is_kept else {}
         try:
@@ -258,6 +278,10 @@ def train(
                         speed = (step - first) / max(1e-9, time.perf_counter() - start)
                         log.scalar("time/iterations_per_second", speed, step)
                     show(step, " ".join(f"{k} {v:.3f}" for k, v in values.items()))
+                if log is not None and place.look is not None and looks.due(step / total):
+                    mode = model.training
+                    place.look(log, step)
+                    model.train(mode)
                 if is_kept:
                     latest = snapshot()
                     if step % loop.save_every == 0:
@@ -351,37 +375,55 @@ def _make_optimizer(
     return torch.optim.SGD(trained, phase.rate, momentum=MOMENTUM, weight_decay=loop.weight_decay)
 
 
-def _restore(
-    folder: Path,
-    described: dict[str, Any],
-    model: Model,
-    generator: torch.Generator,
-    phases: Sequence[Phase],
-) -> tuple[int, float, dict[str, Any]]:
-    """Continue from the checkpoint in ``folder``: steps done, seconds before, moments."""
+def _saved_state(folder: Path, described: dict[str, Any], seed: int) -> dict[str, Any]:
+    """The training state in ``folder``, if it is of the same data, settings and seed."""
     saved = load_checkpoint(folder, described["agent"])
     if saved.config.get("data") != described["data"]:
         raise CheckpointError(f"{folder} was trained on other data; resume with the same.")
     state = saved.extra()
-    step = int(state["run"]["iterations"])
-    begun = 0
-    for phase, (name, iterations) in zip(phases, state["phases"], strict=False):
-        # Only the phase that is going on, and those after it, may become longer.
-        if step >= begun + iterations and (phase.name, phase.iterations) != (name, iterations):
-            is_last = begun + iterations == step and phase.name == name
-            if not (is_last and phase.iterations > iterations):
-                raise CheckpointError(
-                    f"{folder} has done {iterations} iterations of {name!r}; now they are "
-                    f"{phase.iterations} of {phase.name!r}. Resume with the config of training."
-                )
-        begun += iterations
-    load_weights(model, state["model"])
-    load_generator(generator, state["generator"])
-    moments = {
-        index: {name: torch.tensor(value) for name, value in found.items()}
-        for index, found in state["optimizer"].items()
-    }
-    return step, float(state["run"]["seconds"]), moments
+    before = {**saved.config["config"], "seed": state["run"]["seed"]}
+    asked = {**json.loads(json.dumps(described["config"])), "seed": seed}
+    other = [name for name in asked if name not in _FREE and asked[name] != before.get(name)]
+    if other:
+        found = "; ".join(f"{name} was {before.get(name)!r}, not {asked[name]!r}" for name in other)
+        raise CheckpointError(
+            f"{folder} was trained with other settings ({found}). Resume with those, or train anew."
+        )
+    return state
+
+
+def _check_length(
+    folder: Path, step: int, saved: Sequence[Any], phases: Sequence[Phase], is_steady: bool
+) -> None:
+    """Refuse another length of the last phase, unless what was done of it would have been the same.
+
+    Args:
+        folder: of the checkpoint.
+        step: how many gradient steps it has done.
+        saved: names and lengths of its phases.
+        phases: those that are asked for.
+        is_steady: neither the rate nor the loss depends on the share of a phase that is done.
+    """
+    asked = [(phase.name, phase.iterations) for phase in phases]
+    saved = [(str(name), int(iterations)) for name, iterations in saved]
+    if asked == saved:
+        return
+    if [name for name, _ in asked] != [name for name, _ in saved]:
+        raise CheckpointError(
+            f"{folder} was trained in the phases {saved}, not {asked}: with weights of the "
+            "examples, or without. Resume as it was trained."
+        )
+    done = step - sum(phase.iterations for phase in phases[:-1])
+    if done > 0 and not is_steady:
+        raise CheckpointError(
+            f"{folder} is laid out for {saved[-1][1]} iterations, not {asked[-1][1]}: its learning "
+            "rate or loss goes by the share that is done. Resume with the former, or train anew."
+        )
+    if done > asked[-1][1]:
+        raise CheckpointError(
+            f"{folder} has done {done} iterations, more than {asked[-1][1]}; ask for as many at "
+            "least."
+        )
 
 
 def _finite(numbers: dict[str, torch.Tensor], step: int) -> dict[str, float]:
@@ -399,5 +441,9 @@ def _logger(place: Place, step: int) -> Iterator[RunLogger | None]:
     if place.folder is None:
         yield None
         return
-    with RunLogger(place.folder, resume_step=step if place.resume else None) as log:
+    settings = {
+        "agent": place.described["agent"], "env": place.described["env_id"], "seed": place.seed,
+        **place.described["config"],
+    }  # fmt: skip
+    with RunLogger(place.folder, settings, resume_step=step if place.resume else None) as log:
         yield log

@@ -24,9 +24,10 @@ import numpy as np
 from scipy.stats import CensoredData, ecdf
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.linear_model import LogisticRegression
-from sklearn.utils.validation import check_is_fitted, has_fit_parameter
+from sklearn.utils.validation import check_is_fitted
 
-from metagym.baselines.transfer.base import check_examples, check_labels
+from metagym.baselines.transfer.base import check_examples, check_labels, check_new
+from metagym.baselines.transfer.importance import weight_argument
 from metagym.errors import DataError, InvalidArgumentError, check_choice
 
 CURVES = ("kaplan_meier", "observed")
@@ -151,7 +152,8 @@ class UnbiasedClicks(ClassifierMixin, BaseEstimator):
     all of them.
 
     Args:
-        estimator: any scikit-learn classifier with ``sample_weight``; None: logistic regression.
+        estimator: any scikit-learn classifier with ``sample_weight``, also at the end of a
+            pipeline; None: logistic regression.
         weights: "kaplan_meier" (the paper's KMMP); "observed" (UOMP) as a contrast; "known" for
             probabilities given to ``fit``, the oracle of a simulation; "none" for the biased model.
         floor: see ``WinningProbability``.
@@ -190,15 +192,19 @@ class UnbiasedClicks(ClassifierMixin, BaseEstimator):
             win_probability: P(won | x, b) [n]; needed with weights="known" and of no use else.
 
         Raises:
-            InvalidArgumentError: see ``WinningProbability.fit``; one class only among won
-                auctions; an estimator without ``sample_weight``; probabilities outside (0, 1].
+            InvalidArgumentError: see ``WinningProbability.fit``; clicks other than 0 and 1, or one
+                of them only, among won auctions; an estimator without ``sample_weight``;
+                probabilities outside (0, 1].
             DataError: NaN or infinity.
         """
         check_choice("weights", self.weights, WEIGHTS)
         _check_floor(self.floor)
         X = check_examples("X", X)
         won = check_won(won, len(X))
-        clicks = check_seen("clicks", clicks, won)[won].astype(np.int64)
+        clicks = check_seen("clicks", clicks, won)[won]
+        if not np.isin(clicks, (0, 1)).all():
+            raise InvalidArgumentError("clicks of won auctions have to be 0 or 1.")
+        clicks = clicks.astype(np.int64)
         if (classes := np.unique(clicks)).size < 2:
             raise InvalidArgumentError(
                 f"All {len(clicks)} won auctions have clicks={classes[0]}; learning to tell them "
@@ -206,15 +212,11 @@ class UnbiasedClicks(ClassifierMixin, BaseEstimator):
             )
         bids = check_labels("bids", bids, len(X), classify=False)
         estimator = LogisticRegression(max_iter=1000) if self.estimator is None else self.estimator
-        if not has_fit_parameter(estimator, "sample_weight"):
-            raise InvalidArgumentError(
-                f"{type(estimator).__name__}.fit takes no sample_weight; choose a classifier that "
-                "does, such as sklearn.linear_model.LogisticRegression."
-            )
+        argument = weight_argument(estimator)
         inverse = 1.0 / self._winning(bids, prices, won, groups, win_probability)
         self.sample_weight_ = inverse / inverse.mean()
         self.estimator_ = clone(estimator)
-        self.estimator_.fit(X[won], clicks, sample_weight=self.sample_weight_)
+        self.estimator_.fit(X[won], clicks, **{argument: self.sample_weight_})
         self.classes_ = self.estimator_.classes_
         self.n_features_in_ = X.shape[1]
         return self
@@ -222,12 +224,12 @@ class UnbiasedClicks(ClassifierMixin, BaseEstimator):
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities of ``classes_`` [n, 2]."""
         check_is_fitted(self)
-        return np.asarray(self.estimator_.predict_proba(check_examples("X", X)))
+        return np.asarray(self.estimator_.predict_proba(check_new(self, X)))
 
     def predict(self, X: Any) -> np.ndarray:
         """The likelier class [n]."""
         check_is_fitted(self)
-        return np.asarray(self.estimator_.predict(check_examples("X", X)))
+        return np.asarray(self.estimator_.predict(check_new(self, X)))
 
     def _winning(
         self, bids: np.ndarray, prices: Any, won: np.ndarray, groups: Any, known: Any

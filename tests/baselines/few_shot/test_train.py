@@ -116,8 +116,8 @@ def test_training_learns_and_the_checkpoint_gives_the_method_back(tmp_path):
     assert loaded.training_record["iteration"] == 150
     np.testing.assert_array_equal(few_shot_scores(loaded, TASKS, "test", 100), trained)
     charts = read_scalars(tmp_path)
-    assert {"train/loss", "train/mse", "train/grad_norm", "validation/mse"} <= charts.keys()
-    assert [step for step, _ in charts["validation/mse"]] == [75, 150]
+    assert {"train/loss", "train/mse", "train/grad_norm", "eval/score"} <= charts.keys()
+    assert [step for step, _ in charts["eval/score"]] == [75, 150]
 
 
 @pytest.mark.parametrize(

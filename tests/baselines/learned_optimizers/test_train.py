@@ -338,7 +338,7 @@ def test_charts_and_checkpoints_hold_what_they_should(tmp_path: Path, method: st
     charts = read_scalars(tmp_path)
     for tag in ("train/loss", "train/grad_norm", "train/learning_rate"):
         assert [step for step, _ in charts[tag]] == [BATCH, 2 * BATCH], tag
-    assert [step for step, _ in charts["validation/score"]] == [2 * BATCH]
+    assert [step for step, _ in charts["eval/score"]] == [2 * BATCH]
     training = load_checkpoint(tmp_path, method).config["training"]
     assert training["steps"] == 2 * BATCH and training["seed"] == 0
     module, env_id, _ = METHODS[method]

@@ -45,7 +45,7 @@ def test_classes_hold_all_labels(seed, classes, count):
     task = TaskData("t", "multiclass", np.zeros((count, 1)), y)
     assert task.outputs == max(2, y.max() + 1)
     np.testing.assert_array_equal(task.y, y)
-    with pytest.raises(InvalidArgumentError, match="class numbers"):
+    with pytest.raises(InvalidArgumentError, match="class numbers" if y.max() else "at least 1"):
         TaskData("t", "multiclass", np.zeros((count, 1)), y, classes=int(y.max()))
 
 
@@ -61,6 +61,11 @@ def test_classes_hold_all_labels(seed, classes, count):
         ({"y": [-1, 1, 1, 0, 1, 0]}, "from 0 to 1"),
         ({"y": [0.5] * 6}, "class numbers"),
         ({"x": [["a", "b"]] * 6}, "array of numbers"),
+        ({"y": ["a", "b"] * 3}, "array of numbers"),
+        ({"kind": "multiclass", "classes": 2.5}, "classes of task 'a'=2.5"),
+        ({"kind": "multiclass", "classes": "3"}, "classes of task 'a'='3'"),
+        ({"classes": 3}, "only kind 'multiclass'"),
+        ({"kind": "regression", "classes": 2}, "only kind 'multiclass'"),
     ],
 )
 def test_bad_tasks_are_named(change, words):
@@ -78,6 +83,15 @@ def test_what_is_no_number_is_refused(kind, bad):
     y[0] = bad
     with pytest.raises(DataError, match="y of task 'a' has NaN"):
         _task(kind=kind, y=y)
+
+
+def test_what_single_precision_cannot_hold_is_refused():
+    with pytest.raises(DataError, match="y of task 'a' has NaN or infinity"):
+        _task(kind="regression", y=[1e39] * 6)
+    with pytest.raises(DataError, match="x of task 'a' has NaN or infinity"):
+        _task(x=[[1e39, 0.0]] * 6)
+    with pytest.raises(DataError, match="y of task 'a' has NaN"):
+        _task(y=[None] * 6)
 
 
 def test_the_shape_of_tasks():

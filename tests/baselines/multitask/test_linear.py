@@ -10,6 +10,7 @@ from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import LinearRegression, LogisticRegression, MultiTaskLasso, Ridge
+from sklearn.metrics import r2_score
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -220,6 +221,24 @@ def test_in_a_pipeline_and_a_grid_search():
     assert search.score(table, y) > 0.5
 
 
+@pytest.mark.parametrize("unit", [1.0, 1e4])
+def test_the_score_is_the_mean_of_the_tasks_whatever_their_units_and_sizes(unit):
+    rng = np.random.default_rng(0)
+    tasks = []
+    for size, scale in ((40, 1.0), (10, unit)):
+        x = rng.normal(size=(size, 2))
+        tasks.append((x, scale * (x[:, 0] + rng.normal(size=size) + 5.0)))
+    table, y = stack_tasks(tasks)
+    model = MultiTaskRegressor("none", ridge=0.01).fit(table, y)
+    answers, first = model.predict(table), table[:, -1] == 0
+    each = [r2_score(y[rows], answers[rows]) for rows in (first, ~first)]
+    shuffled = rng.permutation(len(y))
+    assert model.score(table[shuffled], y[shuffled]) == pytest.approx(np.mean(each))
+    assert model.score(table[first], y[first]) == pytest.approx(each[0])
+    with pytest.raises(InvalidArgumentError, match=r"one example of task 1\.0"):
+        model.score(table[:41], y[:41])
+
+
 def test_a_clone_is_as_new():
     model = MultiTaskRegressor("l21", 0.3, task_weights=(1, 2, 3)).fit(
         *stack_tasks(_shifted(_family("regression")))
@@ -269,5 +288,16 @@ def test_bad_input():
         model.predict(np.where(table == table[3, 1], np.nan, table))
     with pytest.raises(DataError, match="X"):
         model.fit(np.where(table == table[3, 1], np.inf, table), y)
+    for bad in ([["a"] * 6], [["a", 0, 0, 0, 0, 0]]):
+        with pytest.raises(InvalidArgumentError, match="array of numbers"):
+            model.predict(bad)
+    with pytest.raises(DataError, match=r"X\[0, 1\] is nan"):
+        model.predict([[0, None, 0, 0, 0, 0]])
+    with pytest.raises(DataError, match=r"y\[0\] is nan"):
+        model.fit(table, [None] * len(y))
+    with pytest.raises(InvalidArgumentError, match="array of numbers"):
+        model.fit(table, ["a"] * len(y))
+    with pytest.raises(InvalidArgumentError, match="NoneType and str"):
+        MultiTaskClassifier().fit(table, [None, *["a"] * (len(y) - 1)])
     with pytest.raises(InvalidArgumentError, match="both classes"):
         MultiTaskClassifier().fit(table, np.where(table[:, -1] == 1, 1, table[:, 0] > 0))

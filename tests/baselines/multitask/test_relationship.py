@@ -64,6 +64,37 @@ def test_the_covariance_of_no_weights_prefers_nothing():
     np.testing.assert_allclose(best_covariance(np.zeros((4, 3))), np.eye(4) / 4)
 
 
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    flat=st.sets(st.sampled_from(["features", "labels", "first task", "first column"])),
+    scale=st.sampled_from([1e-100, 1e-3, 1.0, 1e3]),
+    ridge=st.sampled_from([0.0, 0.1]),
+    intercept=st.booleans(),
+)
+def test_tasks_that_say_nothing_leave_a_covariance(seed, flat, scale, ridge, intercept):
+    """Constant features or labels, any units: no weights, then no preference, and no error."""
+    rng = np.random.default_rng(seed)
+    x, y = scale * rng.normal(size=(3, 6, 2)), rng.normal(size=(3, 6))
+    if "features" in flat:
+        x[:] = scale
+    if "labels" in flat:
+        y[:] = 0.0
+    if "first task" in flat:
+        x[0] = y[0] = scale
+    if "first column" in flat:
+        x[..., 0] = 0.0
+    model = RelationshipRegressor(0.1, ridge=ridge, fit_intercept=intercept)
+    model.fit(*stack_tasks(list(zip(x, y, strict=True))))
+    assert np.isfinite(model.coef_).all() and np.isfinite(model.intercept_).all()
+    assert np.trace(model.task_covariance_) == pytest.approx(1.0)
+    assert np.linalg.eigvalsh(model.task_covariance_)[0] > -1e-9
+    if not model.coef_.any():
+        np.testing.assert_allclose(model.task_covariance_, np.eye(3) / 3, atol=1e-12)
+    if "labels" in flat and not ("first task" in flat and not intercept):
+        assert not model.coef_.any()
+
+
 def test_correlation():
     found = correlation(np.array([[4.0, -3.0, 0.0], [-3.0, 9.0, 0.0], [0.0, 0.0, 0.0]]))
     np.testing.assert_allclose(found, [[1, -0.5, 0], [-0.5, 1, 0], [0, 0, 1]])

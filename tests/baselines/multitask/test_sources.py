@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import r2_score
 
 from metagym.baselines.multitask.architectures import make_architecture
-from metagym.baselines.multitask.data import TasksShape
-from metagym.errors import InvalidArgumentError
+from metagym.baselines.multitask.data import TaskData, TasksShape
+from metagym.baselines.multitask.network import MultiTaskNetwork
+from metagym.baselines.multitask.train import TrainConfig
+from metagym.errors import DataError, InvalidArgumentError
 
 SHAPE = TasksShape(6, ("regression", "multiclass"), (1, 3), ((1.0, 0.0), (0.0, 1.0)))
 
@@ -67,6 +71,7 @@ def test_features_are_the_mean_over_those_present():
     expected = network.own[0](network.trunk(sum(codes) / 3))
     torch.testing.assert_close(network([x, x[:0]]).predictions[0], expected)
     torch.testing.assert_close(network([x, x], [everyone] * 2).predictions[0], expected)
+    torch.testing.assert_close(network([x, x], [None, everyone]).predictions[0], expected)
 
 
 def test_training_leaves_out_sources_at_the_given_rate_and_never_all():
@@ -108,17 +113,64 @@ def test_a_missing_source_costs_little_after_training_with_missing_ones():
     assert prepared < 0.15 and prepared < 0.7 * error(0.0)
 
 
+def test_predictions_without_a_source_are_better_than_with_zeros_put_in():
+    """Two sources that say the same, far from 0: what is missing should not count as 0."""
+    rng = np.random.default_rng(0)
+
+    def tasks(count):
+        signal = rng.uniform(2.0, 4.0, size=(count, 1))
+        x = signal + 0.2 * rng.normal(size=(count, 4))
+        return [TaskData("level", "regression", x, signal[:, 0]),
+                TaskData("high", "binary", x, signal[:, 0] > 3.0)]  # fmt: skip
+
+    train, test = tasks(200), tasks(200)
+    network = MultiTaskNetwork(
+        "multi_source", config=TrainConfig(steps=200, learning_rate=0.01, device="cpu"),
+        architecture_kwargs={"widths": (16,), "trunk_widths": (16,), "drop_sources": 0.3},
+    ).fit(train)  # fmt: skip
+    x, y, there = test[0].x.copy(), test[0].y, [True, False]
+    x[:, 2:] = 0.0
+    zeros = r2_score(y, network.predict("level", x))
+    x[:, 2:] = np.nan  # whatever stands there
+    answers = network.predict("level", x, there)
+    assert r2_score(y, answers) > 0.7 > zeros
+    score = network.score(test, there)
+    assert score["level"] == pytest.approx(r2_score(y, answers))
+    assert score["high"] > 0.8
+    # A mask by example; where all is there it is the prediction without one.
+    each = np.array([[True, False], [True, True]] * 100)
+    mixed = network.predict("level", np.where(each.repeat(2, axis=1), test[0].x, np.nan), each)
+    np.testing.assert_array_equal(mixed[::2], answers[::2])
+    np.testing.assert_array_equal(mixed[1::2], network.predict("level", test[0].x)[1::2])
+    with pytest.raises(DataError, match="x has NaN"):
+        network.predict("level", x, [False, True])
+    with pytest.raises(InvalidArgumentError, match="has to be bool"):
+        network.predict("level", x, [1, 0])
+    with pytest.raises(InvalidArgumentError, match="none of its 2 sources"):
+        network.predict("level", x, [False, False])
+
+
+def test_networks_that_need_all_features_take_no_mask():
+    train = [TaskData("a", "regression", np.eye(2), [0, 1])]
+    network = MultiTaskNetwork(config=TrainConfig(steps=1, device="cpu")).fit(train)
+    for ask in (lambda: network.predict("a", np.eye(2), [True, False]),
+                lambda: network.score(train, [True, False])):  # fmt: skip
+        with pytest.raises(InvalidArgumentError, match="'hard' takes no present"):
+            ask()
+
+
 @pytest.mark.parametrize(
     ("present", "message"),
     [
         ([torch.tensor([True, True, True])], "mask for each task"),
         ([torch.ones(2, dtype=torch.bool)] * 2, "has to be bool"),
         ([torch.ones(3)] * 2, "has to be bool"),
+        (["abc"] * 2, "it is 'abc'"),
         ([torch.ones(5, 3, dtype=torch.bool)] * 2, "has to be bool"),
         ([torch.zeros(3, dtype=torch.bool)] * 2, "none of its 3 sources"),
         (
             [torch.tensor([[True] * 3, [False] * 3, [True] * 3]), torch.ones(3, dtype=torch.bool)],
-            "task 0 has none",
+            "none of its 3 sources",
         ),
     ],
 )

@@ -36,9 +36,11 @@ def trained(tmp_path):
 def test_train_resume_and_judge(trained):
     assert read_config(trained)["env_kwargs"] == KWARGS
     face = Face("dann")
-    face.train("Gaussians", trained, settings("dann"), steps=15, resume=True, env_kwargs=KWARGS,
-               progress=False)  # fmt: skip
-    assert read_config(trained)["training"]["iterations"] == 15
+    again = {"resume": True, "env_kwargs": KWARGS, "progress": False}
+    face.train("Gaussians", trained, settings("dann"), **again)
+    assert read_config(trained)["training"]["iterations"] == 10
+    with pytest.raises(CheckpointError, match="laid out for 10 iterations, not 15"):
+        face.train("Gaussians", trained, settings("dann"), steps=15, **again)
     result = evaluate_checkpoint(trained, "gaussians", seed=3)
     pair = make_domains("gaussians", **KWARGS)  # the arguments of training are the default
     right = face.load(trained).predict(pair.X_test) == pair.y_test
@@ -54,6 +56,19 @@ def test_train_resume_and_judge(trained):
     assert other.env_kwargs["shift"] == 4.0 and other.scores != result.scores
     with pytest.raises(InvalidArgumentError, match="validation"):
         evaluate_checkpoint(trained, "gaussians", "validation")
+
+
+@pytest.mark.parametrize("name", ["importance_weighted", "transfer_fine_tuning", "l2_sp"])
+def test_steps_are_those_of_all_phases(name, tmp_path):
+    face, config = Face(name), settings(name, pretraining=6)
+    given = {"env_kwargs": KWARGS, "progress": False}
+    face.train("gaussians", tmp_path / "run", config, steps=10, **given)
+    saved = read_config(tmp_path / "run")
+    assert saved["training"]["iterations"] == 10 and saved["config"]["iterations"] == 4
+    assert face.load(tmp_path / "run").training_["finished"]
+    with pytest.raises(InvalidArgumentError, match="steps=6 leaves none after 6 of pretraining"):
+        face.train("gaussians", tmp_path / "none", config, steps=6, **given)
+    assert not (tmp_path / "none").exists()
 
 
 def test_anything_that_predicts_is_judged():

@@ -91,6 +91,13 @@ def test_source_only_looks_at_nothing_of_the_target(pair):
     np.testing.assert_array_equal(one.predict_proba(pair.X), other.predict_proba(pair.X))
 
 
+def test_target_only_looks_at_nothing_of_the_source_but_its_classes(pair):
+    one = fitted("target_only", pair, **BRIEF)
+    other = shortened("target_only", **BRIEF).fit(100.0 * pair.X + 7.0, pair.y, pair.Xt, pair.yt)
+    np.testing.assert_array_equal(one.predict_proba(pair.Xt), other.predict_proba(pair.Xt))
+    np.testing.assert_allclose(one.network_.shift.numpy(), pair.Xt.mean(0), rtol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["dann", "deep_coral", "deep_mmd"])
 def test_alignment_looks_at_labels_only_if_asked(name, pair):
     wrong = (pair.yt + 1) % 4

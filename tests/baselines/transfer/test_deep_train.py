@@ -80,12 +80,56 @@ def test_a_finished_run_is_only_loaded(pair, tmp_path, monkeypatch):
     np.testing.assert_array_equal(again.predict_proba(pair.X), whole.predict_proba(pair.X))
 
 
-def test_a_longer_last_phase_goes_on(pair, tmp_path):
-    run("transfer_fine_tuning", pair, tmp_path, **PHASED)
-    more = run("transfer_fine_tuning", pair, tmp_path, True, **PHASED, iterations=25)
+def test_more_iterations_go_on_where_nothing_depends_on_their_number(pair, tmp_path, monkeypatch):
+    """What comes out is what so many from the start would have given."""
+    name, steady = "transfer_fine_tuning", {**PHASED, "schedule": "constant"}
+    run(name, pair, tmp_path / "steady", **steady)
+    more = run(name, pair, tmp_path / "steady", True, **steady, iterations=25)
     assert more.training_["iterations"] == 40
-    with pytest.raises(CheckpointError, match="15 iterations of 'source'"):
-        run("transfer_fine_tuning", pair, tmp_path, True, pretraining=16)
+    whole = run(name, pair, None, **steady, iterations=25)
+    np.testing.assert_array_equal(more.predict_proba(pair.X), whole.predict_proba(pair.X))
+    # A phase that has not begun may have any length.
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 9)
+        with pytest.raises(KeyboardInterrupt):
+            run(name, pair, tmp_path / "first", **PHASED)
+    more = run(name, pair, tmp_path / "first", True, **PHASED, iterations=25)
+    whole = run(name, pair, None, **PHASED, iterations=25)
+    np.testing.assert_array_equal(more.predict_proba(pair.X), whole.predict_proba(pair.X))
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "change", "said"),
+    [
+        ("source_only", {}, {"iterations": 30}, "laid out for 20 iterations, not 30"),
+        ("dann", {"schedule": "constant"}, {"iterations": 30}, "laid out for 20"),
+        ("source_only", {"schedule": "constant"}, {"iterations": 19}, "has done 20 iterations"),
+        ("transfer_fine_tuning", PHASED, {"pretraining": 16}, "pretraining was 15, not 16"),
+        ("source_only", {}, {"optimizer": "sgd"}, "optimizer was 'adam', not 'sgd'"),
+        ("dann", {}, {"hidden": (9,), "gamma": 5.0}, "hidden was .*; gamma was 10.0, not 5.0"),
+        ("source_only", {}, {"seed": 1}, "seed was 0, not 1"),
+    ],
+)
+def test_other_settings_are_refused(name, fields, change, said, pair, tmp_path):
+    run(name, pair, tmp_path, **fields)
+    run(name, pair, tmp_path, True, **fields, log_every=1, save_every=1)
+    with pytest.raises(CheckpointError, match=said):
+        run(name, pair, tmp_path, True, **{**fields, **change})
+
+
+def test_other_weights_of_examples_are_refused(pair, tmp_path):
+    def fit(weights, resume=True):
+        method = make_deep_method("importance_weighted", device="cpu", out=tmp_path, resume=resume,
+                                  **SMALL)  # fmt: skip
+        return method.fit(pair.X, pair.y, pair.Xt, sample_weight=weights)
+
+    first = np.linspace(0.0, 2.0, len(pair.X))
+    fit(first, resume=False)
+    np.testing.assert_allclose(fit(first).weights_, first, atol=1e-6)
+    with pytest.raises(CheckpointError, match="other data"):
+        fit(first[::-1])
+    with pytest.raises(CheckpointError, match="other data"):
+        fit(None)
 
 
 def test_writing_changes_nothing(pair, tmp_path):
@@ -97,7 +141,7 @@ def test_writing_changes_nothing(pair, tmp_path):
     assert [step for step, _ in charts["train/loss"]] == [5, 10, 15, 20]
 
 
-@pytest.mark.parametrize("labels", [np.array(["a", "b", "c", "d"]), np.array([1.5, 2.0, 8.0, 9.0])])
+@pytest.mark.parametrize("labels", [np.array(["a", "b", "c", "d"]), np.array([1.0, 2.0, 8.0, 9.0])])
 def test_loaded_is_what_was_saved(labels, pair, tmp_path):
     method = make_deep_method("dann", out=tmp_path, device="cpu", **SMALL)
     method.fit(pair.X, labels[pair.y], pair.Xt)
@@ -117,8 +161,6 @@ def test_what_does_not_fit_is_refused(pair, tmp_path):
         run("dann", gaussians(examples=60, seed=1), tmp_path / "run", resume=True)
     with pytest.raises(CheckpointError, match="not of 'deep_coral'"):
         run("deep_coral", pair, tmp_path / "run", resume=True)
-    with pytest.raises(CheckpointError, match="config and the data of training"):
-        run("dann", pair, tmp_path / "run", resume=True, hidden=(9,))
 
 
 def test_seconds_stop_and_a_resume_goes_on(pair, tmp_path):

@@ -206,7 +206,7 @@ def test_bad_input_is_named(estimator: DensityRatio):
     with pytest.raises(DataError, match=r"Xt\[0, 0\] is nan"):
         ratio.fit(source, target * np.nan)
     ratio.fit(source, target)
-    with pytest.raises(InvalidArgumentError, match=r"X has 1 features; .* was fitted to 2"):
+    with pytest.raises(InvalidArgumentError, match=r"X has 1 features; .* was fitted on 2"):
         ratio.weights(source[:, :1])
     with pytest.raises(DataError, match="inf"):
         ratio.weights(source + np.inf)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
 
 from metagym.baselines.transfer.convex import most_likely_shares, nonnegative_minimum
-from metagym.baselines.transfer.fitted_ratio import KLIEP
+from metagym.baselines.transfer.fitted_ratio import KLIEP, splits
 from metagym.baselines.transfer.least_squares_ratio import (
     LINEAR,
     LSIF,
@@ -151,6 +151,33 @@ def test_least_squares_choose_width_and_regularisation_of_the_best_score(kind, p
     assert chosen == max(ratio.scores_.values())
     same = kind(ratio.width_, ratio.regularization_).fit(source, target)
     np.testing.assert_array_equal(same.coef_, ratio.coef_)
+
+
+def test_lsif_judges_by_the_mean_over_folds_and_its_standard_error():
+    source, target = _domains(40, 40)
+    lsif = LSIF(folds=4).fit(source, target)
+    width, penalty = 0.5 * median_width(source, target), 0.01
+    scores = []
+    for learn, judge in splits(40, 4, 0):
+        part = gaussian_kernel(source[learn], lsif.centres_, width)
+        h = gaussian_kernel(target[learn], lsif.centres_, width).mean(axis=0)
+        coef = nonnegative_minimum(part.T @ part / len(learn), h - penalty)
+        on_source, on_target = (gaussian_kernel(x[judge], lsif.centres_, width) @ coef
+                                for x in (source, target))  # fmt: skip
+        scores.append(0.5 * (on_source**2).mean() - on_target.mean())
+    wanted = np.mean(scores) + np.std(scores, ddof=1) / 2.0
+    assert lsif.scores_[width, penalty] == pytest.approx(-wanted)
+
+
+def test_lsif_is_not_taken_in_by_a_lucky_fold():
+    """In this sample the mean alone prefers weights of which one has all: an error of 20."""
+    rng = np.random.default_rng((8, 3, 500))
+    middle = np.full(3, 3**-0.5)
+    source, target = rng.normal(size=(500, 3)), middle + 0.7 * rng.normal(size=(500, 3))
+    truth = np.exp(0.5 * (source**2).sum(axis=1) - ((source - middle) ** 2).sum(axis=1) / 0.98)
+    truth /= truth.mean()
+    found = LSIF().fit(source, target).weights(source)
+    assert ((found - truth) ** 2).mean() < 0.3 * truth.var()
 
 
 @pytest.mark.parametrize("kind", [KLIEP, LSIF, ULSIF])

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from metagym.baselines.transfer.unbiased import UnbiasedClicks, WinningProbability
@@ -158,6 +160,19 @@ def test_fit_is_the_classifier_with_weights() -> None:
     assert copied.weights == "known" and not hasattr(copied, "estimator_")
 
 
+def test_weights_reach_the_classifier_at_the_end_of_a_pipeline() -> None:
+    seen, _ = auction(CAMPAIGNS[0], 1000, 0)
+    shown = {"bids": seen.bids, "prices": seen.seen_prices, "won": seen.won}
+    inside = make_pipeline(StandardScaler(), LogisticRegression())
+    model = UnbiasedClicks(inside).fit(seen.x, seen.seen_clicks, **shown)
+    plain = make_pipeline(StandardScaler(), LogisticRegression()).fit(
+        seen.x[seen.won], seen.clicks[seen.won],
+        logisticregression__sample_weight=model.sample_weight_,
+    )  # fmt: skip
+    np.testing.assert_array_equal(model.predict_proba(seen.x), plain.predict_proba(seen.x))
+    assert np.ptp(model.sample_weight_) > 0.1
+
+
 def test_lost_clicks_and_prices_change_nothing() -> None:
     seen, _ = auction(CAMPAIGNS[0], 1000, 0)
     found = [
@@ -220,6 +235,7 @@ def test_floors_that_cannot_be(floor: object) -> None:
         ({"weights": "known"}, {"win_probability": [-0.5, 0.5, 0.5]}, "above 0"),
         ({"estimator": KNeighborsClassifier()}, {}, "no sample_weight"),
         ({}, {"clicks": [1, 1, 0]}, "All 2 won auctions have clicks=1"),
+        ({}, {"clicks": [0.5, 1, 0]}, "have to be 0 or 1"),
         ({}, {"X": np.zeros((0, 2))}, "at least one of each"),
     ],
 )

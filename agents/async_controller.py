@@ -49,7 +49,8 @@ from metagym.rl.architecture_reinforce import (
 )
 from metagym.rl.controller import Controller
 from metagym.rl.parameter_servers import PARTS, Servers
-from metagym.rl.training import Budget, Saver, training_record
+from metagym.rl.search_chart import SearchChart
+from metagym.rl.training import Budget, Looks, Saver, training_record
 
 NAME = "async_controller"
 DEATHS = 3  # of a replica in a row that end the run
@@ -156,11 +157,13 @@ def train(
         save_checkpoint(out, config_json, model, state)
 
     before: dict[str, Any] = {"resume_step": steps_done, "resume_cost": best.cost} if resume else {}
+    chart = SearchChart(env.unwrapped.evaluator)  # type: ignore[attr-defined]
+    settings = {"agent": NAME, "env": env_id, "seed": seed, **asdict(config)}
     with contextlib.ExitStack() as ends:
         for end in (env.close, servers.stop, replicas.stop):
             ends.callback(end)
         saver = Saver(save)
-        log = ends.enter_context(RunLogger(out, **before))
+        log = ends.enter_context(RunLogger(out, settings, **before))
         show = ends.enter_context(
             progress_bar(
                 f"{NAME} {env_id}",
@@ -170,16 +173,21 @@ def train(
                 shown=progress,
             )
         )
-        log.hyperparameters(asdict(config))
+        looks, count_before = Looks(budget.used(steps_done)), best.count
         try:
             while True:
                 if budget.used(steps_done) < 1.0:
                     replicas.go_on(depth_of(config, space, best.count))
                 if not replicas.busy:
+                    if best.count > count_before:
+                        chart.look(best, log, steps_done)
                     break
                 for written, numbers in replicas.finished():
                     steps_done += int((written.tokens != PAD).sum())
                     note(log, written, numbers, best, space, steps_done)
+                    used = budget.used(steps_done)
+                    if used < 1.0 and looks.due(used):
+                        chart.look(best, log, steps_done)
                     show(steps_done, f"reward {written.rewards.mean():.4f}, best {best.reward:.4f}")
                 saver.now_and_then()
         finally:

@@ -38,8 +38,10 @@ from metagym.rl.architecture_reinforce import (
     write,
 )
 from metagym.rl.controller import Controller
+from metagym.rl.search_chart import SearchChart
 from metagym.rl.training import (
     Budget,
+    Looks,
     Saver,
     get_training_state,
     one_thread,
@@ -166,10 +168,12 @@ def train(
 
     latest = snapshot()  # Ctrl-C falls anywhere; what it saves is the last whole iteration
     saver = Saver(lambda: save_checkpoint(out, *latest))
+    chart = SearchChart(env.unwrapped.evaluator)  # type: ignore[attr-defined]
+    settings = {"agent": NAME, "env": env_id, "seed": seed, **asdict(config)}
     before: dict[str, Any] = {"resume_step": steps_done, "resume_cost": best.cost} if resume else {}
     with (
         one_thread(),
-        RunLogger(out, **before) as log,
+        RunLogger(out, settings, **before) as log,
         progress_bar(
             f"controller {env_id}",
             steps=steps,
@@ -178,13 +182,17 @@ def train(
             shown=progress,
         ) as show,
     ):
-        log.hyperparameters(asdict(config))
+        used = budget.used(steps_done)
+        looks = Looks(used)
         try:
-            while budget.used(steps_done) < 1.0:
+            while used < 1.0:
                 written = write(env, policy, generator, depth_of(config, space, best.count))
                 numbers = update(policy, optimizer, written, critic, config)
                 steps_done += int((written.tokens != PAD).sum())
                 note(log, written, numbers, best, space, steps_done)
+                used = budget.used(steps_done)
+                if looks.due(used):
+                    chart.look(best, log, steps_done)
                 latest = snapshot()
                 saver.now_and_then()
                 show(steps_done, f"reward {written.rewards.mean():.4f}, best {best.reward:.4f}")

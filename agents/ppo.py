@@ -16,23 +16,29 @@ from typing import Any, Literal
 import numpy as np
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import Figure as FigureLog
-from stable_baselines3.common.logger import HParam, configure
+from stable_baselines3.common.logger import KVWriter, Logger, filter_excluded_keys
 
 from metagym.agents import trained
+from metagym.agents.validation import Validation
 from metagym.checkpoint import load_checkpoint, save_checkpoint
 from metagym.core import Agent
 from metagym.errors import CheckpointError
-from metagym.monitoring import progress_bar
+from metagym.monitoring import RunLogger, progress_bar
 from metagym.optim.gains import GainRule
 from metagym.rl.networks import to_arrays
 from metagym.rl.policies import SharedGaussianPolicy
 from metagym.rl.sb3 import SB3VecEnv
-from metagym.rl.training import Budget, Saver, make_training_env, one_thread, training_record
+from metagym.rl.training import (
+    Budget,
+    Looks,
+    Saver,
+    make_training_env,
+    one_thread,
+    training_record,
+)
 
 NAME = "ppo"
 MODEL = "model.zip"  # Stable-Baselines3's own: weights, optimiser
-FIGURES = 5  # how often a run saves and draws
 
 
 @dataclass(frozen=True)
@@ -141,7 +147,6 @@ def train(
                     f"{out / MODEL} is damaged or of another config; resume with the options of "
                     f"training ({type(error).__name__})."
                 ) from error
-        model.set_logger(configure(str(out), ["tensorboard"]))
 
         def save() -> None:
             spent = budget.elapsed
@@ -149,11 +154,21 @@ def train(
             _save(out, model, env_id, env_kwargs, config, rule, training)
 
         saver = Saver(save)
-        with progress_bar(
-            f"ppo {env_id}", steps=steps, seconds=seconds, before=budget.before, shown=progress
-        ) as show:
-            drawing = trained.Progress(env_id, env_kwargs)
-            monitor = _Monitor(config, budget, saver, show, drawing, out)
+        settings = {"agent": NAME, "env": env_id, "seed": seed, **asdict(config)}
+        with (
+            RunLogger(out, settings, resume_step=before["steps"] if resume else None) as log,
+            progress_bar(
+                f"ppo {env_id}", steps=steps, seconds=seconds, before=budget.before, shown=progress
+            ) as show,
+        ):
+            model.set_logger(Logger(str(out), [_Charts(log)]))
+            validation = Validation(env_id, env_kwargs)
+
+            def look(steps_done: int) -> None:
+                saver.now()
+                validation.look(load(out), NAME, log, steps_done)
+
+            monitor = _Monitor(budget, saver, show, look)
             # Without a number of steps the callback ends the run.
             remaining = (steps or 2**62) - model.num_timesteps
             # A crash leaves the last checkpoint alone.
@@ -165,7 +180,6 @@ def train(
                 saver.now()
                 raise
             finally:
-                model.logger.close()
                 env.close()
     return out
 
@@ -205,31 +219,38 @@ def _model(env: Any, config: Config, seed: int, budget: Budget) -> PPO:
     return model
 
 
+class _Charts(KVWriter):
+    """Writes what SB3 records to the charts of the run."""
+
+    def __init__(self, log: RunLogger) -> None:
+        self.log = log
+
+    def write(
+        self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0
+    ) -> None:
+        self.log.scalars(filter_excluded_keys(key_values, key_excluded, "tensorboard"), step)
+        self.log.flush()
+
+    def close(self) -> None:
+        """The run closes its charts."""
+
+
 class _Monitor(BaseCallback):
-    """Progress, scores, figures and checkpoints of a run; ends it when the budget is spent."""
+    """Progress, scores, looks at validation tasks and checkpoints; ends the run with its budget."""
 
     def __init__(
         self,
-        config: Config,
         budget: Budget,
         saver: Saver,
         show: Callable[[int, str], None],
-        progress: trained.Progress,
-        out: Path,
+        look: Callable[[int], None],
     ) -> None:
         super().__init__()
-        self.config, self.budget, self.saver, self.show = config, budget, saver, show
-        self.progress, self.out = progress, out
+        self.budget, self.saver, self.show, self.look = budget, saver, show, look
         self._scores: list[float] = []
-        self._next_figure = 0.0
 
     def _on_training_start(self) -> None:
-        settings = {
-            name: value if isinstance(value, (int, float)) else str(value)
-            for name, value in asdict(self.config).items()
-        }
-        hparams = HParam(settings, {"rollout/ep_rew_mean": 0.0})
-        self.logger.record("hparams", hparams, exclude="stdout")
+        self.looks = Looks(self.budget.used(self.num_timesteps))
 
     def _on_step(self) -> bool:
         if self.locals["dones"].any():
@@ -246,20 +267,12 @@ class _Monitor(BaseCallback):
             self._scores.clear()
         self.show(self.num_timesteps, note)
         self.saver.now_and_then()
-        if self.budget.used(self.num_timesteps) >= self._next_figure:
-            self._draw()
+        used = self.budget.used(self.num_timesteps)
+        if used < 1.0 and self.looks.due(used):
+            self.look(self.num_timesteps)
 
     def _on_training_end(self) -> None:
-        self._draw()
-
-    def _draw(self) -> None:
-        self._next_figure = self.budget.used(self.num_timesteps) + 1.0 / FIGURES
-        self.saver.now()
-        drawing = self.progress.figure(self.training_env.env, self.out, NAME)  # type: ignore[attr-defined]
-        if drawing is not None:
-            curves = FigureLog(drawing, close=False)
-            self.logger.record("validation/curves", curves, exclude="stdout")
-            self.logger.dump(self.num_timesteps)
+        self.look(self.num_timesteps)
 
 
 def _save(

@@ -21,6 +21,7 @@ from gymnasium.vector import VectorEnv
 from torch import nn
 
 from metagym.agents import trained
+from metagym.agents.validation import Validation
 from metagym.checkpoint import load_checkpoint, save_checkpoint
 from metagym.core import Agent
 from metagym.errors import InvalidArgumentError
@@ -28,6 +29,7 @@ from metagym.monitoring import RunLogger, progress_bar
 from metagym.rl.networks import MLP, to_arrays
 from metagym.rl.training import (
     Budget,
+    Looks,
     Saver,
     get_training_state,
     make_training_env,
@@ -37,7 +39,6 @@ from metagym.rl.training import (
 )
 
 NAME = "reinforce"
-FIGURES = 5  # how often a run saves and draws
 
 
 @dataclass(frozen=True)
@@ -169,18 +170,22 @@ def train(
         # Ctrl-C falls anywhere in a batch; what it saves is the end of the last whole one.
         latest = snapshot()
         saver = Saver(lambda: save_checkpoint(out, *latest))
-        drawing = trained.Progress(env_id, env_kwargs)
-        label = f"reinforce {env_id}"
+        validation = Validation(env_id, env_kwargs)
+        settings = {"agent": NAME, "env": env_id, "seed": seed, **asdict(config)}
         with (
-            RunLogger(out, resume_step=steps_done if resume else None) as log,
+            RunLogger(out, settings, resume_step=steps_done if resume else None) as log,
             progress_bar(
-                label, steps=steps, seconds=seconds, before=budget.before, shown=progress
+                f"{NAME} {env_id}",
+                steps=steps,
+                seconds=seconds,
+                before=budget.before,
+                shown=progress,
             ) as show,
         ):
-            log.hyperparameters(asdict(config))
-            next_figure = budget.used(steps_done)
+            used = budget.used(steps_done)
+            looks = Looks(used)
             try:
-                while (used := budget.used(steps_done)) < 1.0:
+                while used < 1.0:
                     start = time.perf_counter()
                     batch = _play(env, actor, noise)
                     for group in optimizer.param_groups:
@@ -192,12 +197,10 @@ def train(
                     numbers["train/seconds_per_update"] = time.perf_counter() - start
                     _log(log, batch, numbers, steps_done)
                     show(steps_done, f"score {batch.scores.mean():.2f}")
-                    if used >= next_figure:
-                        next_figure += 1.0 / FIGURES
+                    used = budget.used(steps_done)
+                    if looks.due(used):
                         saver.now()
-                        figure = drawing.figure(env, out, NAME)
-                        if figure is not None:
-                            log.figure("validation/curves", figure, steps_done)
+                        validation.look(load(out), NAME, log, steps_done)
             finally:
                 saver.now()
                 env.close()

@@ -21,20 +21,23 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
+from matplotlib.figure import Figure
 from torch import nn
 
 from metagym.agents.recurrent import RecurrentAgent
+from metagym.agents.validation import Validation
 from metagym.checkpoint import load_checkpoint, save_checkpoint
 from metagym.core import Agent
 from metagym.core.trial import TrialLayout, inner_return_curve
 from metagym.errors import InvalidArgumentError
 from metagym.evaluation.evaluate import make_vector_env
 from metagym.monitoring import RunLogger, progress_bar
-from metagym.planning import Ceiling, ceiling
+from metagym.planning import Ceiling
 from metagym.rl.actor_critic import RecurrentActorCritic, describe_space
 from metagym.rl.gae import gae
 from metagym.rl.training import (
     Budget,
+    Looks,
     Saver,
     get_training_state,
     one_thread,
@@ -215,18 +218,20 @@ def train(
     # Ctrl-C falls anywhere in an iteration; what it saves is the end of the last whole one.
     latest = snapshot()
     saver = Saver(lambda: save_checkpoint(out, *latest))
-    best = ceiling(env)
+    validation = Validation(env_id, env_kwargs)
+    settings = {"agent": NAME, "env": env_id, "seed": seed, **asdict(config)}
     layout = getattr(env.unwrapped, "layout", None)
     with (
         one_thread(),
-        RunLogger(out, resume_step=steps_done if resume else None) as log,
+        RunLogger(out, settings, resume_step=steps_done if resume else None) as log,
         progress_bar(
             f"rl2 {env_id}", steps=steps, seconds=seconds, before=budget.before, shown=progress
         ) as show,
     ):
-        log.hyperparameters(asdict(config))
+        used = budget.used(steps_done)
+        looks = Looks(used)
         try:
-            while (used := budget.used(steps_done)) < 1.0:
+            while used < 1.0:
                 trials = play(env, policy, generator, config.reward)
                 if steps_done == 0:
                     policy.set_value_scale(_size_of_returns(trials, config.discount))
@@ -237,8 +242,13 @@ def train(
                 steps_done += int(trials.alive.sum())
                 latest = snapshot()
                 saver.now_and_then()
-                _log(log, trials, numbers, layout, best, steps_done)
-                show(steps_done, f"score {trials.scores.mean():.3f}{_beside(best)}")
+                curve = _log(log, trials, numbers, layout, steps_done)
+                show(steps_done, f"score {trials.scores.mean():.3f}{_beside(validation.ceiling)}")
+                used = budget.used(steps_done)
+                if looks.due(used):
+                    saver.now()
+                    drawing = None if curve is None else _figure(curve)
+                    validation.look(load(out), NAME, log, steps_done, drawing)
         finally:
             saver.now()
             env.close()
@@ -409,22 +419,37 @@ def _log(
     trials: Trials,
     numbers: dict[str, float],
     layout: TrialLayout | None,
-    ceiling: Ceiling | None,
     steps_done: int,
-) -> None:
-    """SB3's charts, and those of a trial: how the return grows from its first part to its last."""
+) -> np.ndarray | None:
+    """SB3's charts, and those of a trial: how the return grows from its first part to its last.
+
+    Returns:
+        The returns of those parts, where the observations tell where inner episodes end.
+    """
     returns = (trials.rewards * trials.alive).sum(axis=0)
     log.rollout(returns, trials.lengths, steps_done, score_mean=trials.scores)
     if trials.regrets is not None:
         numbers["rollout/regret"] = float(trials.regrets.mean())
-    if ceiling is not None:
-        numbers["rollout/below_ceiling"] = ceiling.value - float(trials.scores.mean())
+    curve = None
     if layout is not None:
         done = layout.split(trials.observations.cpu().numpy()).done
         curve = inner_return_curve(done, trials.rewards, trials.alive)
         for part, value in enumerate(curve, 1):
             numbers[f"trial/inner_return_{part:02}_of_{len(curve):02}"] = float(value)
     log.scalars(numbers, steps_done)
+    return curve
+
+
+def _figure(curve: np.ndarray) -> Figure:
+    """How a trial gets better while it goes on."""
+    drawing = Figure(figsize=(5.5, 4.2), dpi=100, layout="constrained")
+    axes = drawing.subplots()
+    axes.plot(np.arange(1, len(curve) + 1), curve, "o-")
+    axes.set_title("training trials of this iteration", fontsize=10)
+    axes.set_xlabel(f"part of the trial, of {len(curve)}")
+    axes.set_ylabel("mean return of an inner episode")
+    axes.grid(alpha=0.25)
+    return drawing
 
 
 def _beside(ceiling: Ceiling | None) -> str:

@@ -1,4 +1,4 @@
-"""What a checkpoint of ours becomes in an environment, and the picture of how it does."""
+"""What a checkpoint of ours becomes in an environment."""
 
 from __future__ import annotations
 
@@ -7,18 +7,13 @@ from typing import Any
 
 import numpy as np
 from gymnasium.vector import VectorEnv
-from matplotlib.figure import Figure
 
-from metagym.agents.optimizers import AGENTS, RuleAgent
+from metagym.agents.optimizers import RuleAgent
 from metagym.checkpoint import Checkpoint, load_checkpoint
 from metagym.core import Agent
-from metagym.core.optimization import OptimizationEnv
 from metagym.errors import CheckpointError
-from metagym.evaluation.compare import Comparison, compare, figure
 from metagym.optim.learned import actor_of, rule_of
 from metagym.wrappers.symlog import symlog
-
-BASELINES = ("sgd", "momentum", "adam", "barzilai_borwein")
 
 
 class PolicyAgent:
@@ -64,27 +59,3 @@ def load(folder: str | Path, agent: str | None = None) -> Agent:
         trained = RuleAgent(rule_of(checkpoint), name=checkpoint.config["agent"])
     trained.config["training"] = checkpoint.config.get("training")
     return trained
-
-
-class Progress:
-    """Optimisation curves of a run so far beside the tuned baselines, on the validation split.
-
-    Args:
-        env_id, env_kwargs: the environment; for one that does not optimise there is no figure.
-        episodes: of each curve.
-    """
-
-    def __init__(self, env_id: str, env_kwargs: dict[str, Any], episodes: int = 128) -> None:
-        self.env_id, self.env_kwargs, self.episodes = env_id, env_kwargs, episodes
-        self._baselines: Comparison | None = None
-
-    def figure(self, env: VectorEnv, folder: Path, label: str) -> Figure | None:
-        """The figure for the checkpoint in ``folder``, or None."""
-        base = env.unwrapped
-        if not isinstance(base, OptimizationEnv) or not hasattr(base, "action_scale"):
-            return None
-        run = {"split": "validation", "episodes": self.episodes, **self.env_kwargs}
-        if self._baselines is None:
-            self._baselines = compare({n: AGENTS[n]() for n in BASELINES}, self.env_id, **run)
-        now = compare({label: load(folder)}, self.env_id, **run)
-        return figure([Comparison((*now.results, *self._baselines.results))])

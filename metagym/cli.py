@@ -1,4 +1,4 @@
-"""The ``metagym`` command: envs, train, evaluate, compare.
+"""The ``metagym`` command: envs, train, evaluate, compare, monitor, leaderboard.
 
 Errors that metagym raises on purpose end in one line on stderr and exit code 2; nothing that
 exists is ever overwritten. torch and the agents load inside the commands that need them.
@@ -42,9 +42,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         if argv[:1] == ["train"] and len(argv) > 1 and not argv[1].startswith("-"):
             _train(argv[1], argv[2:])
+        elif argv[:1] == ["leaderboard"]:
+            leaderboard(argv[1:])
         else:
             tyro.extras.subcommand_cli_from_dict(
-                {"envs": envs, "train": train, "evaluate": evaluate, "compare": compare},
+                {
+                    "envs": envs, "train": train, "evaluate": evaluate, "compare": compare,
+                    "monitor": monitor, "leaderboard": leaderboard,
+                },
                 args=argv, prog="metagym", config=_STYLE,
                 description="Environments in which an episode is an act of learning.",
             )  # fmt: skip
@@ -343,6 +348,35 @@ def compare(
         write_atomically(json_path, (content + "\n").encode())
     if png is not None:
         save_figure(comparisons, png)
+
+
+# -- monitor -----------------------------------------------------------------------------------
+
+
+def monitor(folder: Positional[Path], port: int | None = None) -> None:
+    """Watch runs in TensorBoard, until Ctrl-C; it prints the address to open.
+
+    Args:
+        folder: the --out of a run, or a folder that holds several.
+        port: of this machine; 6006 by default, or the next one that is free.
+    """
+    from metagym.tensorboard import serve
+
+    serve(folder, port)
+
+
+# -- leaderboard -------------------------------------------------------------------------------
+
+
+def leaderboard(arguments: Positional[Sequence[str]] = ()) -> None:
+    """Rows of a leaderboard: run, add, verify, list, build (metagym leaderboard --help).
+
+    Args:
+        arguments: those of ``metagym.leaderboard.command``.
+    """
+    from metagym.leaderboard import command
+
+    command.main(arguments)
 
 
 # -- the inside --------------------------------------------------------------------------------

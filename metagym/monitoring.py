@@ -1,20 +1,22 @@
 """What a run shows while it runs: TensorBoard event files and a progress bar.
 
 Tags are Stable-Baselines3's, so that its models and ours share their charts: ``rollout/...``,
-``train/...``, ``time/...``, ``eval/...``. torch and TensorBoard load at first use.
+``train/...``, ``time/...``; what ``eval/...`` holds, ``metagym.tensorboard`` says. torch and
+TensorBoard load at first use.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from metagym.errors import DataError
+from metagym.tensorboard import EVENTS, prefix, tag_name, write_hparams, write_layout
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,20 +30,33 @@ class RunLogger:
     """Writes the event file of one run; a context manager that closes it.
 
     Args:
-        folder: where TensorBoard finds it (``tensorboard --logdir folder``).
+        folder: where TensorBoard finds it (``metagym monitor folder``).
+        settings: a table below TEXT and the run's row in HPARAMS: the config, and what else tells
+            runs apart (``agent``, ``env``, ``seed``).
         resume_step: the step from which a resumed run goes on; what an earlier file says of
             later steps is hidden. None for a new run.
         resume_cost: the same for charts over cost.
+        tasks: those that ``evaluation`` is going to name.
     """
 
     def __init__(
         self,
         folder: str | Path,
+        settings: Mapping[str, Any],
+        *,
         resume_step: int | None = None,
         resume_cost: float | None = None,
+        tasks: Sequence[str] = (),
     ) -> None:
         self.folder = Path(folder)
+        # First, since TensorBoard follows the newest file of a folder.
+        write_hparams(self.folder, settings)
         self._writer = _writer(self.folder, resume_step)
+        rows = ["|name|value|", "|-|-|", *(f"|{name}|{value}|" for name, value in settings.items())]
+        first = 0 if resume_step is None else resume_step + 1
+        self._writer.add_text("hyperparameters", "\n".join(rows), first)
+        if resume_step is None:
+            write_layout(self._writer, tasks)
         self._resume_cost = None if resume_cost is None else round(resume_cost)
         self._cost_writer: SummaryWriter | None = None
         self._start: tuple[float, int] | None = None
@@ -89,10 +104,32 @@ class RunLogger:
             for name, values in more.items():
                 self.scalar(f"rollout/{name}", np.mean(values), step)
 
-    def hyperparameters(self, config: Mapping[str, Any]) -> None:
-        """All settings as one table, below TEXT."""
-        rows = [f"|{name}|{value}|" for name, value in config.items()]
-        self._writer.add_text("hyperparameters", "\n".join(["|name|value|", "|-|-|", *rows]))
+    def evaluation(
+        self,
+        step: int,
+        score: float,
+        *,
+        ceiling: float | None = None,
+        baselines: Mapping[str, float] | None = None,
+        figure: Figure | None = None,
+        task: str | None = None,
+    ) -> None:
+        """One look at held-out tasks: a point of every line in the chart of scores.
+
+        Args:
+            step: steps so far.
+            score: of what is trained.
+            ceiling: the best score that there can be.
+            baselines: by name, scores on the same tasks.
+            figure: what is to be seen of this look.
+            task: which one of ``tasks``, where there are several.
+        """
+        start = prefix(task)
+        lines = {"score": score} if ceiling is None else {"score": score, "ceiling": ceiling}
+        lines |= {f"baseline_{tag_name(k)}": value for k, value in (baselines or {}).items()}
+        self.scalars({start + name: value for name, value in lines.items()}, step)
+        if figure is not None:
+            self.figure(start + "figure", figure, step)
 
     def figure(self, tag: str, figure: Figure, step: int) -> None:
         """A matplotlib figure, below IMAGES; it need not come from pyplot."""
@@ -141,7 +178,7 @@ def read_scalars(folder: str | Path) -> dict[str, list[tuple[int, float]]]:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     folder = Path(folder)
-    if not any(folder.glob("*tfevents*")):
+    if not any(folder.glob(EVENTS)):
         raise DataError(f"{folder} holds no TensorBoard event file; give the folder of a run.")
     charts: dict[str, list[tuple[int, float]]] = {}
     for place in (folder, folder / BY_COST):

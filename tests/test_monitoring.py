@@ -13,7 +13,7 @@ from metagym.monitoring import RunLogger, progress_bar, read_scalars
 
 
 def test_scalars_come_back_with_sb3s_tags(tmp_path):
-    with RunLogger(tmp_path) as logger:
+    with RunLogger(tmp_path, {}) as logger:
         logger.scalars({"train/loss": 0.5, "train/entropy_loss": -1.0}, 10)
         logger.scalar("train/loss", 0.25, 20)
         logger.rollout(np.array([1.0, 3.0]), np.array([5, 7]), 100, diverged=np.array([0, 1]))
@@ -28,11 +28,11 @@ def test_scalars_come_back_with_sb3s_tags(tmp_path):
 
 
 def test_a_resumed_run_replaces_what_came_after_its_checkpoint(tmp_path):
-    with RunLogger(tmp_path) as logger:
+    with RunLogger(tmp_path, {}) as logger:
         for step in (1, 2, 3):
             logger.scalar("train/loss", step, step)
     time.sleep(1.0)  # event files are read in the order of their names, which hold the second
-    with RunLogger(tmp_path, resume_step=2) as logger:
+    with RunLogger(tmp_path, {}, resume_step=2) as logger:
         logger.scalar("train/loss", 30.0, 3)
     assert read_scalars(tmp_path)["train/loss"] == [(1, 1.0), (2, 2.0), (3, 30.0)]
 
@@ -42,8 +42,7 @@ def test_hyperparameters_and_figures_are_in_the_file(tmp_path):
 
     drawing = Figure(figsize=(2, 1), dpi=50)
     drawing.subplots().plot([1, 2])
-    with RunLogger(tmp_path) as logger:
-        logger.hyperparameters({"learning_rate": 3e-4})
+    with RunLogger(tmp_path, {"learning_rate": 3e-4}) as logger:
         logger.figure("eval/curves", drawing, 7)
     events = EventAccumulator(str(tmp_path)).Reload()
     (text,) = events.Tensors("hyperparameters/text_summary")

@@ -35,6 +35,7 @@ def evaluate(
     *,
     num_envs: int | None = None,
     curves: bool = False,
+    target: float | None = None,
     group: int = 1,
     **env_kwargs: Any,
 ) -> Result:
@@ -55,6 +56,10 @@ def evaluate(
         curves: keep, per step, the mean and quantiles over episodes of
             log10(loss - lower + 1e-12), where the environment tells its loss. An episode that is
             over counts with its last loss.
+        target: of that same quantity. extras["steps_to_target"] is the first step at which it is
+            at or below it (0 is the start), extras["target_reached"] whether there was one. An
+            episode that never gets there counts horizon + 1 steps, however early it diverged, so
+            that the mean of a ``group`` stays a time: the restricted mean of survival analysis.
         group: so many consecutive episodes make one score, their mean, so that the Result of a
             million short episodes stays small; ``episodes`` has to be a multiple of it.
         **env_kwargs: arguments of the environment.
@@ -66,6 +71,8 @@ def evaluate(
     """
     episodes = check_positive("episodes", episodes)
     rows = min(episodes, 1024) if num_envs is None else check_positive("num_envs", num_envs)
+    if target is not None and not np.isfinite(target):
+        raise InvalidArgumentError(f"target={target!r} has to be a finite number.")
     if isinstance(seed, bool) or not hasattr(seed, "__index__") or seed < 0:
         raise InvalidArgumentError(f"seed={seed!r} has to be a whole number of at least 0.")
     if episodes % check_positive("group", group):
@@ -80,7 +87,7 @@ def evaluate(
         if hasattr(agent, "bind"):
             agent.bind(env)
         batches = [
-            _run_batch(agent, env, int(batch_seed), curves)
+            _run_batch(agent, env, int(batch_seed), curves, target)
             for batch_seed in np.random.SeedSequence(seed).generate_state(-(-episodes // rows))
         ]
     finally:
@@ -134,7 +141,9 @@ def _is_ours(env_id: str) -> bool:
     return isinstance(creator, type) and issubclass(creator, BatchedEnv)
 
 
-def _run_batch(agent: Agent, env: VectorEnv, seed: int, curves: bool) -> dict[str, np.ndarray]:
+def _run_batch(
+    agent: Agent, env: VectorEnv, seed: int, curves: bool, target: float | None
+) -> dict[str, np.ndarray]:
     """One episode in every row: arrays [B] by name, and "curve" [B, steps + 1]."""
     ours = isinstance(env, BatchedEnv)
     everyone = np.ones(env.num_envs, dtype=bool)
@@ -145,7 +154,13 @@ def _run_batch(agent: Agent, env: VectorEnv, seed: int, curves: bool) -> dict[st
     running = everyone.copy()
     returns, lengths = np.zeros(env.num_envs), np.zeros(env.num_envs, dtype=np.int64)
     end: dict[str, np.ndarray] = {}
-    curve = _Curve(env, infos) if curves and ours and "loss" in infos else None
+    tells = ours and "loss" in infos
+    if target is not None and not (tells and getattr(env, "horizon", None)):
+        raise InvalidArgumentError(
+            f"target={target!r} needs an environment of ours that tells its loss and has a "
+            "horizon, such as LearnToOptimize-v0; leave it out."
+        )
+    curve = _Curve(env, infos) if tells and (curves or target is not None) else None
     last_actions: np.ndarray | None = None
     while running.any():
         if lengths.max() >= MAX_STEPS:
@@ -165,8 +180,17 @@ def _run_batch(agent: Agent, env: VectorEnv, seed: int, curves: bool) -> dict[st
             _note_end(end, infos, over)
             running &= ~over
     batch = {"return": returns, "length": lengths, **end}
-    if curve is not None:
-        batch["curve"] = curve.log10()
+    if curve is None:
+        return batch
+    gaps = curve.log10()
+    if target is not None:
+        low = gaps <= target
+        reached: np.ndarray = np.asarray(low.any(axis=1))
+        never = env.unwrapped.horizon + 1.0  # type: ignore[attr-defined]
+        batch["target_reached"] = reached
+        batch["steps_to_target"] = np.where(reached, low.argmax(axis=1), never)
+    if curves:
+        batch["curve"] = gaps
     return batch
 
 

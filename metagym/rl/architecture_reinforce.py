@@ -7,7 +7,7 @@ replicas write and differentiate while servers apply (section 3.2's asynchronous
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium as gym
@@ -74,6 +74,8 @@ class Best:
     tokens: np.ndarray | None = None
     cost: float = 0.0
     count: int = 0
+    # Whenever there was a better one: the number of architectures until then, and its score.
+    history: list[tuple[int, float]] = field(default_factory=list)
 
 
 @dataclass
@@ -180,6 +182,7 @@ def note(
         best.reward, best.tokens = float(written.rewards[row]), tokens[row]
         best.test = float(infos["test"][row]) if "test" in infos else float("nan")
         best.architecture = str(infos["architecture"][row])
+        best.history.append((best.count, float(infos["score"][row])))
         log.text("search/best_architecture", best.architecture, steps_done)
         frame = draw_graph(space.graph(tokens[row]), f"reward {best.reward:.4f}", best.architecture)
         log.image("search/best_architecture", frame, steps_done)

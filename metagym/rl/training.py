@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import shlex
 import sys
 import time
@@ -25,6 +26,7 @@ from metagym.wrappers import GainActions, SymlogObservations
 
 VIEWS = ("auto", "problem", "coordinate", "raw")
 SAVE_SECONDS = 60.0  # between two saves of a run
+LOOKS = 10  # at held-out tasks, after the first
 
 
 def make_training_env(
@@ -127,6 +129,24 @@ class Budget:
         if self.seconds:
             shares.append(self.elapsed / self.seconds)
         return min(1.0, max(shares))
+
+
+class Looks:
+    """When a run looks at held-out tasks: at its start, ten times more, the last time at its end.
+
+    Args:
+        used: the share of the budget that was used up before a resume.
+    """
+
+    def __init__(self, used: float = 0.0) -> None:
+        self._next = used
+
+    def due(self, used: float) -> bool:
+        """Whether to look after an iteration, when the share ``used`` of the budget is gone."""
+        if used < self._next:
+            return False
+        self._next = (math.floor(used * LOOKS) + 1) / LOOKS
+        return True
 
 
 class Saver:

@@ -11,6 +11,7 @@ import torch
 
 from metagym.agents import reinforce
 from metagym.agents.optimizers import RuleAgent
+from metagym.agents.validation import Validation
 from metagym.checkpoint import load_checkpoint
 from metagym.errors import CheckpointError, InvalidArgumentError
 from metagym.evaluation import evaluate
@@ -25,9 +26,9 @@ BATCH = SMALL.num_envs * 5  # environment steps of one gradient step
 
 
 @pytest.fixture(autouse=True)
-def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures of baselines are another test's business, and slow."""
-    monkeypatch.setattr(reinforce.trained.Progress, "figure", lambda *_: None)
+def no_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At validation tasks: another test's business, and slow."""
+    monkeypatch.setattr(Validation, "look", lambda *_: None)
 
 
 def train(out: Path, steps: int, **kwargs: Any) -> Path:

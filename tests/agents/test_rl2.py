@@ -14,6 +14,7 @@ import torch
 from metagym.agents import rl2
 from metagym.agents.random import RandomAgent
 from metagym.agents.recurrent import RecurrentAgent
+from metagym.agents.validation import Validation
 from metagym.checkpoint import load_checkpoint
 from metagym.core.trial import TrialLayout, inner_return_curve
 from metagym.errors import CheckpointError, InvalidArgumentError, ResetNeededError
@@ -26,6 +27,12 @@ from metagym.wrappers import RL2Wrapper
 SMALL = rl2.Config(width=8, num_envs=16, minibatch=8, epochs=2, device="cpu")
 BANDIT = "MetaBandit-v0"
 BATCH = 16 * 10  # environment steps of an iteration of SMALL
+
+
+@pytest.fixture(autouse=True)
+def no_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At validation tasks: another test's business, and slow."""
+    monkeypatch.setattr(Validation, "look", lambda *_: None)
 
 
 def train(out: Path, steps: int | None, config: rl2.Config = SMALL, **more: Any) -> Path:
@@ -50,7 +57,8 @@ def test_it_learns_to_explore(tmp_path: Path) -> None:
         for part in ("01", "10")
     )
     assert last > first + 0.1  # within a trial
-    assert curves["rollout/below_ceiling"][-1][1] < 0.5 < curves["rollout/below_ceiling"][0][1]
+    scores = [value for _, value in curves["rollout/score_mean"]]
+    assert scores[0] < 6.16 < scores[-1]
 
 
 @pytest.mark.parametrize("core", ["gru", "lstm", "snail"])
@@ -221,7 +229,7 @@ def test_the_command_line_finds_it(tmp_path: Path) -> None:
 def test_tensorboard_has_the_charts_of_a_trial(tmp_path: Path) -> None:
     charts = read_scalars(train(tmp_path, 2 * BATCH))
     for tag in (
-        "rollout/ep_rew_mean", "rollout/score_mean", "rollout/regret", "rollout/below_ceiling",
+        "rollout/ep_rew_mean", "rollout/score_mean", "rollout/regret",
         "trial/inner_return_01_of_10", "time/fps", "train/approx_kl", "train/clip_fraction",
         "train/entropy", "train/value_loss",
     ):  # fmt: skip

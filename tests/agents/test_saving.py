@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from metagym.agents import controller, ppo, reinforce, rl2
+from metagym.agents.validation import Validation
 from metagym.architectures.chain import Chain
 from metagym.checkpoint import load_checkpoint
 from metagym.errors import CheckpointError
@@ -87,9 +88,8 @@ def test_a_killed_run_has_lost_what_came_after_its_last_save(
     """What lies on the disk at the beginning of the fourth iteration is what SIGKILL leaves."""
     _, _, steps, piece = RUNS[name]
     monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
-    monkeypatch.setattr(ppo.trained.Progress, "figure", lambda *_: None)
-    monkeypatch.setattr(reinforce, "FIGURES", 1e-9)  # those save, too
-    monkeypatch.setattr(ppo, "FIGURES", 1e-9)
+    monkeypatch.setattr(Validation, "look", lambda *_: None)
+    monkeypatch.setattr(training, "LOOKS", 1e-9)  # those save, too
     cut, killed, calls = tmp_path / "cut", tmp_path / "killed", []
     original = getattr(*piece)
 

@@ -1,4 +1,4 @@
-"""What a checkpoint becomes, and the picture of a run beside the baselines."""
+"""What a checkpoint becomes."""
 
 from __future__ import annotations
 
@@ -50,22 +50,3 @@ def test_a_raw_policy_acts_on_symlog_observations(tmp_path: Path) -> None:
 def test_a_checkpoint_of_another_agent_is_refused(run: Path) -> None:
     with pytest.raises(CheckpointError, match="'reinforce', not of 'ppo'"):
         trained.load(run, "ppo")
-
-
-def test_the_figure_shows_the_run_beside_the_baselines(run: Path) -> None:
-    progress = trained.Progress("LearnToOptimize-v0", KWARGS, episodes=4)
-    env = gym.make_vec("LearnToOptimize-v0", 2, **KWARGS)
-    drawing = progress.figure(env, run, "reinforce")
-    assert drawing is not None
-    legend = drawing.axes[0].get_legend()
-    assert legend is not None
-    labels = [text.get_text().split()[0] for text in legend.get_texts()]
-    assert labels == ["reinforce", *trained.BASELINES]
-    baselines = progress._baselines
-    progress.figure(env, run, "reinforce")
-    assert progress._baselines is baselines  # they are evaluated once
-
-
-def test_there_is_no_figure_where_nothing_is_updated(run: Path) -> None:
-    env = gym.make_vec("CartPole-v1", 2)
-    assert trained.Progress("CartPole-v1", {}).figure(env, run, "reinforce") is None

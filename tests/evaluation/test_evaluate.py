@@ -92,6 +92,56 @@ def test_score_return_length_and_curve_of_an_optimiser_that_stands_still():
     assert (result.agent, result.agent_config) == ("descent", {"lr": 0.0})
 
 
+def test_steps_to_a_target_are_those_of_the_curve():
+    curve = evaluate(Descent(), ENV, episodes=1, curves=True, dtype="float64", **SMALL).curves
+    losses = curve["mean"]
+    assert losses == sorted(losses, reverse=True)
+
+    def steps(target: float) -> tuple[list[float], list[float]]:
+        extras = evaluate(
+            Descent(), ENV, episodes=1, target=target, dtype="float64", **SMALL
+        ).extras
+        return extras["steps_to_target"], extras["target_reached"]
+
+    assert steps(losses[0] + 0.01) == ([0.0], [True])
+    assert steps((losses[2] + losses[3]) / 2) == ([3.0], [True])
+    assert steps(losses[-1] + 1e-4) == ([6.0], [True])
+    assert steps(losses[-1] - 0.01) == ([7.0], [False])  # never: horizon + 1
+
+
+def test_a_run_that_diverges_is_no_faster_than_one_that_never_arrives():
+    run = evaluate(Descent(1e6), ENV, episodes=3, target=-9.0, action_scale=1e6, **SMALL)
+    assert max(run.lengths) < 6 and run.extras["steps_to_target"] == [7.0] * 3
+    assert run.curves is None
+
+
+def test_the_first_arrival_counts_and_groups_have_means():
+    class Bouncing(Descent):  # there and back
+        def act(self, observations, action_masks=None):
+            self.calls = 0 if self.fresh else self.calls + 1
+            actions = super().act(observations)
+            self.there = actions if self.calls == 0 else self.there
+            return self.there if self.calls % 2 == 0 else -self.there
+
+    start = evaluate(Still(), ENV, episodes=4, curves=True, **SMALL).curves
+    target = start["quantiles"]["0.25"][0]
+    alone, grouped = (
+        evaluate(Bouncing(), ENV, episodes=4, target=target, group=group, **SMALL).extras
+        for group in (1, 2)
+    )
+    assert set(alone["steps_to_target"]) <= {0.0, 1.0, 7.0}
+    assert len(set(alone["steps_to_target"])) > 1
+    for name in ("steps_to_target", "target_reached"):
+        pairs = np.reshape(alone[name], (2, 2)).mean(axis=1)
+        np.testing.assert_allclose(grouped[name], pairs)
+
+
+@pytest.mark.parametrize("env_id", ["MetaBandit-v0", "CartPole-v1"])
+def test_a_target_needs_a_loss(env_id):
+    with pytest.raises(InvalidArgumentError, match=r"target=-3.0 needs.*LearnToOptimize-v0"):
+        evaluate(RandomAgent(), env_id, episodes=2, target=-3.0)
+
+
 def test_a_diverged_episode_is_counted_once_and_its_curve_goes_on():
     result = evaluate(Descent(1e6), ENV, episodes=3, curves=True, action_scale=1e6, **SMALL)
     assert max(result.lengths) < 6 and result.extras["diverged"] == [True] * 3
@@ -143,6 +193,7 @@ def test_an_agent_may_return_nan_only_for_rows_that_are_over():
     [
         ({"episodes": 0}, "episodes=0"),
         ({"num_envs": -1}, "num_envs=-1"),
+        ({"target": np.nan}, "target=nan"),
         ({"seed": -1}, "seed=-1"),
         ({"split": "tests"}, "Did you mean 'test'"),
         ({"reward": "loss"}, "negative_loss"),

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from metagym.agents import reinforce
+from metagym.agents.validation import Validation
 from metagym.optim import GainRule, UpdateRule
 from metagym.optim.policy import MLPPolicy
 
@@ -79,7 +80,7 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     config = reinforce.Config(view=request.param, num_envs=8, hidden=(8,))
     kwargs = {"dim": 2, "horizon": 5}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reinforce.trained.Progress, "figure", lambda *_: None)
+        patch.setattr(Validation, "look", lambda *_: None)
         return reinforce.train(
             "LearnToOptimize-v0", out, config, steps=80, env_kwargs=kwargs, progress=False
         )

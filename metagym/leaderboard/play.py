@@ -1,0 +1,267 @@
+"""One task and seed of a suite: tune, train, score. ``play(job)`` is what runs in a process.
+
+What ``AGENT`` of ``metagym leaderboard run`` may be:
+
+    a name           random, adam, quadratics: scored as it is
+    a trainable      ppo, rl2, maml: trained for each task, as long as the suite says
+    a folder         a checkpoint, or one for each task in FOLDER/TASK, or FOLDER/TASK/seedN
+    a zip file       of Stable-Baselines3, or such files in such a folder: FOLDER/TASK.zip
+    module:Class     an Agent of yours
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metagym.baselines.few_shot import METHODS
+from metagym.checkpoint import CONFIG
+from metagym.errors import (
+    CheckpointError,
+    InvalidArgumentError,
+    check_choice,
+    nearest,
+)
+from metagym.evaluation import Result, evaluate
+from metagym.evaluation.statistics import estimate, iqm
+from metagym.evaluation.suites import SuiteTask
+from metagym.leaderboard.child import one_line
+from metagym.leaderboard.sb3_zip import SB3Agent
+from metagym.leaderboard.tuning import Space, draw_settings, with_arguments
+from metagym.loading import TRAINED, agent_names, load_agent, trainer
+
+
+@dataclass(frozen=True)
+class Job:
+    """One task and seed for one agent.
+
+    Attributes:
+        agent: see the top of this file.
+        task: what is scored.
+        base: what is learned from: the task itself, or that of which it is a held-out variant.
+        seed: of the evaluation.
+        run: number of the run, which is the seed of training and tuning.
+        checkpoints: the folder below which training leaves its own.
+        trials: of external tuning; 0 without.
+        space: of external tuning.
+        setting: what was chosen for the base, where the task is a variant.
+        trust: whether zip files may be unpickled.
+    """
+
+    agent: str
+    task: SuiteTask
+    base: SuiteTask
+    seed: int
+    run: int
+    checkpoints: Path
+    trials: int = 0
+    space: Space = field(default_factory=dict)
+    setting: Mapping[str, Any] = field(default_factory=dict)
+    trust: bool = False
+
+    @property
+    def checkpoint(self) -> Path:
+        """The folder of what was trained for the base and this seed."""
+        return self.checkpoints / self.base.name / f"seed{self.seed}"
+
+
+def trains(agent: str) -> bool:
+    """Whether it is the name of something that is trained for each task."""
+    return agent in TRAINED or agent in METHODS
+
+
+def is_foreign(agent: str) -> bool:
+    """Whether it is somebody's ``module:Class`` and neither a name of ours nor a file."""
+    name, colon, _ = agent.partition(":")
+    return colon == ":" and name not in (*TRAINED, *METHODS, *agent_names())
+
+
+def check_agent(agent: str) -> None:
+    """Refuse now what would fail in every process: a name that nobody has.
+
+    Raises:
+        InvalidArgumentError: there is no such agent, or it has no such argument.
+    """
+    if trains(agent) or Path(agent).exists() or is_foreign(agent):
+        return
+    if agent.partition(":")[0] in (*TRAINED, *METHODS):
+        raise InvalidArgumentError(
+            f"{agent}: what is trained for a task has the settings of its recipe; draw others by "
+            "external tuning (--space), or train it yourself and give the folder."
+        )
+    known = [*TRAINED, *METHODS, *agent_names()]
+    if agent.partition(":")[0] not in known:
+        raise InvalidArgumentError(
+            f"There is no agent {agent!r}.{nearest(agent, known)} Known: {', '.join(known)}; or "
+            "give the folder of checkpoints, a zip file of Stable-Baselines3, or module:Class."
+        )
+    load_agent(agent)
+
+
+def play(job: Job) -> Result:
+    """The Result of a job.
+
+    What was tuned has all trials in ``agent_config["tuning"]``; what was trained for a task has
+    the task's name in ``training``.
+
+    Raises:
+        Exception: whatever the agent raised, or a ``MetagymError`` that says why it cannot play.
+    """
+    setting, tuning = dict(job.setting), dict[str, Any]()
+    if job.task.held_out:
+        pass  # what there is to learn was learned for the base
+    elif job.trials:
+        setting, tuning = _tune(job)
+    elif trains(job.agent):
+        _train(job, setting, job.checkpoint)
+    result = _score(job, setting, job.checkpoint, job.task, "test")
+    config, training = dict(result.agent_config), result.training
+    if tuning:
+        config["tuning"] = tuning
+    if trains(job.agent):
+        training = {**(training or {}), "task": job.base.name}
+    return dataclasses.replace(result, agent_config=config, training=training)
+
+
+# -- the inside --------------------------------------------------------------------------------
+
+
+def _tune(job: Job) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The setting with the best mean score on the train split, and the record of all trials.
+
+    What was trained with it is left in ``job.checkpoint``.
+    """
+    start, sign = time.perf_counter(), 1 if job.task.minimize else -1
+    trials: list[dict[str, Any]] = []
+    steps, best = 0, math.inf
+    trial_folder = job.checkpoint.with_name(f"{job.checkpoint.name}-trial")
+    for setting in draw_settings(job.space, job.trials, job.run):
+        try:
+            if trains(job.agent):
+                _train(job, setting, trial_folder)
+            result = _score(job, setting, trial_folder, job.task, "train")
+        except Exception as error:  # a setting at which the agent fails is not the best
+            trials.append({"setting": setting, "error": one_line(error)})
+            continue
+        trials.append({"setting": setting, "score": result.mean})
+        steps += result.env_steps + int((result.training or {}).get("steps", 0))
+        if sign * result.mean < best:
+            best, chosen = sign * result.mean, setting
+            if trains(job.agent):
+                shutil.rmtree(job.checkpoint, ignore_errors=True)
+                os.replace(trial_folder, job.checkpoint)
+    if best == math.inf:
+        raise InvalidArgumentError(
+            f"None of the {len(trials)} settings could be scored; the first: {trials[0]['error']}"
+        )
+    shutil.rmtree(trial_folder, ignore_errors=True)
+    return chosen, {
+        "space": {name: list(values) for name, values in job.space.items()},
+        "split": "train", "seed": job.run, "trials": trials, "chosen": chosen,
+        "steps": steps, "seconds": round(time.perf_counter() - start, 1),
+    }  # fmt: skip
+
+
+def _train(job: Job, setting: Mapping[str, Any], folder: Path) -> None:
+    """Train for the task as ``metagym train`` does, from the beginning."""
+    task = job.task
+    if (job.agent in METHODS) != (task.kind == "few_shot"):
+        raise InvalidArgumentError(
+            f"{job.agent} learns {'few-shot tasks' if job.agent in METHODS else 'environments'}; "
+            f"{task.name} is not one of them."
+        )
+    module, kwargs = trainer(job.agent), dict(task.kwargs)
+    if task.kind == "few_shot":
+        config = module.recipe(task.env_id, kwargs)
+    else:
+        config = module.recipe(task.env_id) if hasattr(module, "recipe") else module.Config()
+    for name in setting:
+        check_choice(f"the setting of {job.agent}", name, vars(config))
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that was cut short
+    module.train(
+        task.env_id, folder, dataclasses.replace(config, **setting),
+        seed=job.run, steps=task.training_steps, env_kwargs=kwargs, progress=False,
+    )  # fmt: skip
+
+
+def _score(
+    job: Job, setting: Mapping[str, Any], trained: Path, task: SuiteTask, split: str
+) -> Result:
+    """The Result of the task's episodes, with what lies in ``trained`` if the agent is trained."""
+    folder = trained if trains(job.agent) else _find(job)
+    if folder is not None and setting and not trains(job.agent):
+        raise InvalidArgumentError(f"{job.agent} is trained already; there is nothing to tune.")
+    if task.kind == "few_shot":
+        return _score_few_shot(job, folder, split)
+    if folder is None:
+        agent: Any = load_agent(with_arguments(job.agent, setting), task.env_id)
+    elif folder.suffix == ".zip":
+        agent = SB3Agent(folder, trust=job.trust)
+    else:
+        agent = load_agent(str(folder), task.env_id)
+    return evaluate(
+        agent, task.env_id, split, task.episodes, job.seed,
+        num_envs=task.num_envs, group=task.group, target=task.target, **task.kwargs,
+    )  # fmt: skip
+
+
+def _score_few_shot(job: Job, folder: Path | None, split: str) -> Result:
+    from metagym.baselines.few_shot.command import evaluate_checkpoint
+
+    if folder is None or folder.suffix == ".zip":
+        raise InvalidArgumentError(
+            f"{job.agent} acts in environments; {job.task.name} is learned from few examples, by "
+            f"one of {', '.join(METHODS)} or by the folder of its checkpoint."
+        )
+    task = job.task
+    result = evaluate_checkpoint(
+        folder, task.env_id, split, task.episodes, job.seed, num_envs=task.num_envs, **task.kwargs
+    )
+    return _grouped(result, task.group)
+
+
+def _grouped(result: Result, group: int) -> Result:
+    """The same with the means of so many consecutive scores, as ``evaluate`` groups episodes."""
+
+    def means(values: list[Any]) -> list[Any]:
+        by_group = np.asarray(values, dtype=np.float64).reshape(-1, group)
+        return [float(mean) for mean in by_group.mean(axis=1)]
+
+    scores = np.array(means(result.scores))
+    center, middle = estimate(scores), estimate(scores, iqm)
+    return dataclasses.replace(
+        result, group=group, scores=scores.tolist(), returns=means(result.returns),
+        lengths=means(result.lengths), extras={k: means(v) for k, v in result.extras.items()},
+        mean=center.value, interval=(center.low, center.high),
+        iqm=middle.value, iqm_interval=(middle.low, middle.high),
+    )  # fmt: skip
+
+
+def _find(job: Job) -> Path | None:
+    """The checkpoint or zip file that is to play the job, or None for a name or a class."""
+    root = Path(job.agent)
+    if root.suffix == ".zip":
+        return root
+    if not root.is_dir():
+        return None
+    below = Path(job.base.name)
+    for place in (below / f"seed{job.seed}", below):
+        if (root / place / CONFIG).is_file():
+            return root / place
+        if (root / f"{place}.zip").is_file():
+            return root / f"{place}.zip"
+    if (root / CONFIG).is_file():
+        return root
+    raise CheckpointError(
+        f"{root} holds no checkpoint for {job.base.name}: neither {below / f'seed{job.seed}'} nor "
+        f"{below} nor the folder itself has a {CONFIG}, and there is no {below}.zip."
+    )

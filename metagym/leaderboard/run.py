@@ -1,0 +1,207 @@
+"""``run_suite``: one agent on all tasks and seeds of a suite, each in a process of its own.
+
+The row in OUT/row.json is written anew after every task and seed, so that the same call goes on
+where it was cut short. What fails is in the row, and is tried again by the next call.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from metagym.agents.optimizers import GRIDS
+from metagym.errors import InvalidArgumentError, check_above_zero, check_choice
+from metagym.evaluation.suites import Suite
+from metagym.files import refuse_existing
+from metagym.leaderboard.child import ChildError, call_in_child
+from metagym.leaderboard.play import Job, check_agent, play, trains
+from metagym.leaderboard.rows import Entry, Failure, Row, RowError
+from metagym.leaderboard.tuning import FIELD_DEFAULTS, Space, check_space, with_arguments
+
+ROW, CHECKPOINTS = "row.json", "checkpoints"
+
+
+def run_suite(
+    agent: str,
+    suite: Suite,
+    out: str | Path,
+    *,
+    ruleset: str | None = None,
+    space: Space | None = None,
+    name: str | None = None,
+    authors: str = "",
+    note: str = "",
+    url: str = "",
+    tasks: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+    time_limit: float | None = None,
+    trust: bool = False,
+    progress: bool = True,
+) -> Row:
+    """Make a row, or go on with the one in ``out``.
+
+    Args:
+        agent: see the top of ``metagym.leaderboard.play``.
+        suite: what is played.
+        out: folder for the row and, of what is trained for each task, the checkpoints.
+        ruleset: one of the suite's, where it has any.
+        space: of external tuning, {argument: values}; hand-designed optimisers have their grid.
+        name: of the row; the agent's, and the ruleset's, by default.
+        authors, note, url: what the board says of the row.
+        tasks, seeds: only these, for now; all by default.
+        time_limit: seconds for a task and seed, training and tuning included; the suite's by
+            default.
+        trust: unpickle zip files of Stable-Baselines3.
+        progress: show a progress bar.
+
+    Returns:
+        The row, failures included.
+
+    Raises:
+        InvalidArgumentError: an argument has an impossible value, or ``out`` is something else.
+        RowError: the row in ``out`` is of another run.
+    """
+    if unknown := [seed for seed in seeds if seed not in suite.seeds]:
+        raise InvalidArgumentError(
+            f"{suite.name} has the seeds {', '.join(map(str, suite.seeds))}; {unknown[0]} is none."
+        )
+    chosen = [suite.task(task) for task in tasks] or list(suite.tasks)
+    limit = suite.time_limit if time_limit is None else check_above_zero("time_limit", time_limit)
+    check_agent(agent)
+    trials, settings = _tuning(agent, suite, ruleset, space)
+    played = agent
+    if ruleset == "self-tuning" and agent in FIELD_DEFAULTS:
+        played = with_arguments(agent, FIELD_DEFAULTS[agent])
+    row = _begin(Path(out), Row(
+        suite.name, suite.digest, name or ", ".join(filter(None, (agent, ruleset))), agent,
+        ruleset, authors, note, url, _command(agent, suite, out, ruleset, space, time_limit, trust),
+    ))  # fmt: skip
+    done = {(entry.task, entry.seed) for entry in row.results}
+    chosen.sort(key=lambda task: task.held_out)  # a variant needs what its base has learned
+    places = [
+        (task, seed)
+        for task in chosen
+        for seed in suite.seeds
+        if (not seeds or seed in seeds) and (task.name, seed) not in done
+    ]
+    with _progress(row.name, len(places), progress) as advance:
+        for task, seed in places:
+            advance(0, f"{task.name}, seed {seed}")
+            job = Job(
+                played, task, suite.task(task.variant_of or task.name), seed,
+                suite.seeds.index(seed), Path(out) / CHECKPOINTS, trials, settings, trust=trust,
+            )  # fmt: skip
+            row = _attempt(row, job, limit)
+            row.save(Path(out) / ROW)
+            advance(1, "")
+    return row
+
+
+# -- the inside --------------------------------------------------------------------------------
+
+
+def _tuning(
+    agent: str, suite: Suite, ruleset: str | None, space: Space | None
+) -> tuple[int, Space]:
+    """How many settings are tried for each task and run, and from which space.
+
+    Raises:
+        InvalidArgumentError: the suite has no such ruleset, or no space fits.
+    """
+    if suite.rulesets:
+        check_choice("ruleset", ruleset, suite.rulesets)
+    elif ruleset is not None:
+        raise InvalidArgumentError(f"{suite.name} has no rulesets; leave --ruleset out.")
+    if ruleset != "external-tuning":
+        if space is not None:
+            raise InvalidArgumentError("A search space belongs to --ruleset external-tuning.")
+        return 0, {}
+    if space is None and agent not in GRIDS:
+        raise InvalidArgumentError(
+            f"External tuning of {agent} needs --space, a JSON file such as "
+            '{"lr": [0.01, 0.1]}; without anything to tune it plays under self-tuning.'
+        )
+    return suite.tuning_trials, check_space(GRIDS[agent] if space is None else space)
+
+
+def _command(
+    agent: str,
+    suite: Suite,
+    out: str | Path,
+    ruleset: str | None,
+    space: Space | None,
+    time_limit: float | None,
+    trust: bool,
+) -> str:
+    """The command that makes the whole row, of whatever parts it was made."""
+    folder = f"runs/{Path(out).name}"  # wherever it was: the path is nobody else's business
+    words = ["metagym", "leaderboard", "run", agent, suite.name, "--out", folder]
+    if ruleset is not None:
+        words += ["--ruleset", ruleset]
+    if space is not None:
+        words += ["--space", "space.json"]  # which is in the results
+    if time_limit is not None:
+        words += ["--time-limit", f"{time_limit:g}"]
+    return shlex.join(words + (["--trust"] if trust else []))
+
+
+def _begin(out: Path, new: Row) -> Row:
+    """The row in ``out``, if it is of the same run, or the new one, saved there."""
+    if not (out / ROW).is_file():
+        refuse_existing("--out", out, f"; it has no {ROW} to go on from")
+        new.save(out / ROW)
+        return new
+    old = Row.load(out / ROW)
+    for field in ("suite", "suite_digest", "agent", "ruleset", "name"):
+        if getattr(old, field) != getattr(new, field):
+            raise RowError(
+                f"{out / ROW} has {field} {getattr(old, field)!r}, this run "
+                f"{getattr(new, field)!r}; go on with the same, or choose another folder."
+            )
+    return dataclasses.replace(new, results=old.results, failures=old.failures)
+
+
+def _attempt(row: Row, job: Job, seconds: float) -> Row:
+    """The row with the result of a job, or with its failure."""
+    place = (job.task.name, job.seed)
+    failures = tuple(f for f in row.failures if (f.task, f.seed) != place)
+    try:
+        if job.task.held_out and (job.trials or trains(job.agent)):
+            job = dataclasses.replace(job, setting=_learned(row, job))
+        result = call_in_child(play, job, seconds)
+    except (ChildError, InvalidArgumentError) as error:
+        return dataclasses.replace(row, failures=(*failures, Failure(*place, str(error))))
+    entry = Entry(*place, result)
+    return dataclasses.replace(row, failures=failures, results=(*row.results, entry))
+
+
+def _learned(row: Row, job: Job) -> dict[str, Any]:
+    """The setting with which the base of a variant was scored; nothing is learned on a variant."""
+    for entry in row.results:
+        if (entry.task, entry.seed) == (job.base.name, job.seed):
+            setting: dict[str, Any] = entry.result.agent_config.get("tuning", {}).get("chosen", {})
+            return setting
+    raise InvalidArgumentError(
+        f"{job.task.name} is a held-out variant: the agent plays it as it learned {job.base.name}, "
+        "which has no result."
+    )
+
+
+@contextlib.contextmanager
+def _progress(label: str, total: int, shown: bool) -> Iterator[Callable[[int, str], None]]:
+    """A progress bar on stderr; yields ``advance(steps, what)``."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        TextColumn("{task.fields[what]}", markup=False),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), disable=not shown) as progress:
+        bar = progress.add_task(escape(label), total=total, what="")
+        yield lambda steps, what: progress.update(bar, advance=steps, what=what)

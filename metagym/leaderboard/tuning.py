@@ -1,0 +1,87 @@
+"""The two rulesets of optimisation suites, after AlgoPerf's (Dahl et al. 2023).
+
+Self-tuning: an agent meets every task as it is. A hand-designed rule has one setting for all of
+them, the field's defaults below, and not those that were tuned for the environment. External
+tuning: a stated number of settings is drawn from a stated space for each task and run, and the
+best on the train split is scored.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from metagym.errors import InvalidArgumentError
+
+# SGD, Adam and RMSprop as in torch.optim, momentum the usual 0.9; the first step of the
+# quasi-Newton rules, which have no such default, as long as Adam's.
+FIELD_DEFAULTS: dict[str, dict[str, Any]] = {
+    "sgd": {"lr": 1e-3},
+    "momentum": {"lr": 1e-3, "momentum": 0.9},
+    "nag": {"lr": 1e-3, "momentum": 0.9},
+    "rmsprop": {"lr": 1e-2, "decay": 0.99},
+    "adam": {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999},
+    "barzilai_borwein": {"lr": 1e-3, "variant": 1, "growth": None},
+    "lbfgs": {"lr": 1.0, "first_lr": 1e-3, "memory": 10},
+}
+
+Space = Mapping[str, Sequence[Any]]
+
+
+def check_space(space: Any) -> dict[str, list[Any]]:
+    """``space`` if it maps names to lists of values, else an error.
+
+    Raises:
+        InvalidArgumentError: it is no such thing, a list is empty, or a value is not a number,
+            text, true, false or null.
+    """
+    if not isinstance(space, Mapping) or not space:
+        raise InvalidArgumentError(
+            f"The search space {space!r:.60} has to be a JSON object of lists, such as "
+            '{"lr": [0.01, 0.1]}.'
+        )
+    for name, values in space.items():
+        scalars = isinstance(values, (list, tuple)) and all(
+            value is None or isinstance(value, (bool, int, float, str)) for value in values
+        )
+        if not scalars or not values:
+            raise InvalidArgumentError(
+                f"The search space's {name}={values!r:.60} has to be a list of numbers, texts, "
+                "true, false or null."
+            )
+    return {name: list(values) for name, values in space.items()}
+
+
+def draw_settings(space: Space, count: int, seed: int) -> list[dict[str, Any]]:
+    """``count`` different settings, uniformly from all of the space; all, where there are fewer.
+
+    Args:
+        space: {argument: values}.
+        count: how many.
+        seed: of the drawing.
+    """
+    sizes = [len(values) for values in space.values()]
+    total = math.prod(sizes)
+    rng = np.random.default_rng(seed)
+    chosen = rng.choice(total, size=min(count, total), replace=False)
+    return [
+        {
+            name: values[index]
+            for (name, values), index in zip(
+                space.items(), np.unravel_index(number, sizes), strict=True
+            )
+        }
+        for number in chosen
+    ]
+
+
+def with_arguments(agent: str, setting: Mapping[str, Any]) -> str:
+    """The text of an agent with further arguments: ``adam`` and an lr give ``adam:lr=0.1``."""
+    if not setting:
+        return agent
+    arguments = ",".join(f"{name}={json.dumps(value)}" for name, value in setting.items())
+    return f"{agent}{',' if '=' in agent.rpartition(':')[2] else ':'}{arguments}"

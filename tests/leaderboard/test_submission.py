@@ -1,0 +1,160 @@
+"""What a board refuses, all of it at once, and what it takes."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+import metagym
+from metagym.errors import InvalidArgumentError
+from metagym.leaderboard import Failure, Row, RowError, load_rows
+from metagym.leaderboard.submission import SubmissionError, add_rows, file_name, find_problems
+
+BOARD = Path(__file__).parents[2] / "experiments" / "board"
+
+
+@pytest.fixture
+def row(make_row) -> Row:
+    return make_row()
+
+
+def changed(row: Row, index: int = 3, **fields) -> Row:
+    """The row whose result at ``index`` says something else."""
+    results = list(row.results)
+    result = dataclasses.replace(results[index].result, **fields)
+    results[index] = dataclasses.replace(results[index], result=result)
+    return dataclasses.replace(row, results=tuple(results))
+
+
+def without(row: Row, *seeds: int) -> Row:
+    return dataclasses.replace(row, results=tuple(e for e in row.results if e.seed not in seeds))
+
+
+def test_a_finished_row_of_a_clean_tree_is_taken(row, suite, tmp_path):
+    assert find_problems(row, suite=suite) == []
+    failed = dataclasses.replace(row, results=row.results[:-1], failures=(
+        Failure(row.results[-1].task, row.results[-1].seed, "it hung"),
+    ))  # fmt: skip
+    assert find_problems(failed, suite=suite) == []
+    row.save(tmp_path / "runs" / "row.json")
+    (tmp_path / "board").mkdir()
+    written = add_rows([tmp_path / "runs"], tmp_path / "board", suite)
+    assert written == [tmp_path / "board" / "tiny-v0" / "tests.leaderboard.agents-still.json"]
+    assert Row.load(written[0]) == row
+
+
+PLACE = r"results\[3\] \(narrow seed 13\)"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda row: without(row, 12), "results of 4 seeds; a board needs 5"),
+        (lambda row: without(row, 12), "lacks wide seed 12, narrow seed 12"),
+        (lambda row: dataclasses.replace(row, results=row.results + row.results[:1]),
+         "more than once narrow seed 10"),
+        (lambda row: dataclasses.replace(row, failures=(Failure("narrow", 10, "no"),)),
+         "more than once narrow seed 10"),
+        (lambda row: dataclasses.replace(row, failures=(Failure("other", 10, "no"),)),
+         "not in tiny-v0: other seed 10"),
+        (lambda row: dataclasses.replace(row, suite_digest="0" * 64), "run the agent on it"),
+        (lambda row: dataclasses.replace(row, ruleset="self-tuning"), "ruleset 'self-tuning'"),
+        (lambda row: changed(row, finished=False), f"finished is not true in {PLACE}"),
+        (lambda row: changed(row, git_dirty=True), f"git_dirty is not false .* in {PLACE}"),
+        (lambda row: changed(row, git_dirty=None), f"git_dirty is not false .* in {PLACE}"),
+        (lambda row: changed(row, versions={"metagym": "0.0.1"}),
+         f"versions.metagym is not {metagym.__version__} in {PLACE}"),
+        (lambda row: changed(row, split="train"), f"split is not 'test' in {PLACE}"),
+        (lambda row: changed(row, seed=12), f"seed is not the evaluation's in {PLACE}"),
+        (lambda row: changed(row, scores=[1.0]), f"number of episodes .* in {PLACE}"),
+        (lambda row: changed(row, num_envs=4), f"num_envs is not the suite's in {PLACE}"),
+        (lambda row: changed(row, group=1), f"group is not the suite's in {PLACE}"),
+        (lambda row: changed(row, env_id="LearnToOptimizeGP-v0"), f"env_id .* in {PLACE}"),
+        (lambda row: changed(row, env_kwargs={"dim": 1}), f"env_kwargs .* in {PLACE}"),
+        (lambda row: changed(row, metric="return"), f"metric is not the suite's in {PLACE}"),
+        (lambda row: changed(row, minimize=False), f"minimize is not the suite's in {PLACE}"),
+        (lambda row: dataclasses.replace(row, agent="ppo"), r"training\.seed .* \(narrow seed 1"),
+        (lambda row: dataclasses.replace(row, name=" ../"), "neither a letter nor a digit"),
+    ],
+)  # fmt: skip
+def test_each_thing_that_is_wrong_is_named(row, suite, change, message):
+    problems = find_problems(change(row), suite=suite)
+    assert any(re.search(message, problem) for problem in problems), problems
+
+
+def test_rulesets_are_what_the_results_say(row, suite, tuned_suite):
+    row = dataclasses.replace(
+        row, suite=tuned_suite.name, suite_digest=tuned_suite.digest, ruleset="self-tuning"
+    )
+    assert find_problems(row, suite=tuned_suite) == []
+    tuned = changed(row, agent_config={"tuned_for": "LearnToOptimize-v0"})
+    assert "was tuned for the task" in find_problems(tuned, suite=tuned_suite)[0]
+    external = dataclasses.replace(row, ruleset="external-tuning")
+    (problem,) = find_problems(external, suite=tuned_suite)
+    assert "record of at most 3 trials is missing" in problem and "wide" not in problem
+    greedy = changed(external, agent_config={"tuning": {"trials": [{}] * 4}})
+    assert "results[3]" in find_problems(greedy, suite=tuned_suite)[0]
+
+
+def test_a_board_has_no_two_rows_of_one_name_file_or_scores(row, suite, make_row, tmp_path):
+    board = tmp_path / "board"
+    board.mkdir()
+    row.save(tmp_path / "a.json")
+    add_rows([tmp_path / "a.json"], board, suite)
+    other = make_row("tests.leaderboard.agents:Still:step=0.5")
+    for name, results, message in (
+        (row.name, other.results, "has a row 'tests"),
+        (row.name.upper(), other.results, "too close to that of"),
+        ("mine", row.results, "all its scores are those of 'tests"),
+    ):
+        dataclasses.replace(other, name=name, results=results).save(tmp_path / "b.json")
+        with pytest.raises(SubmissionError, match=message):
+            add_rows([tmp_path / "b.json"], board, suite)
+    other.save(tmp_path / "b.json")
+    dataclasses.replace(other, name="twin").save(tmp_path / "c.json")
+    with pytest.raises(SubmissionError, match=r"c\.json: all its scores are those of"):
+        add_rows([tmp_path / "b.json", tmp_path / "c.json"], board, suite)
+    assert len(list(board.rglob("*.json"))) == 1  # all or none
+    add_rows([tmp_path / "b.json"], board, suite)
+    assert len(list(board.rglob("*.json"))) == 2
+
+
+def test_a_file_of_the_board_is_never_overwritten(row, suite, tmp_path):
+    board = tmp_path / "board"
+    moved = dataclasses.replace(row, name="moved", results=row.results[:-1])
+    moved.save(board / suite.name / file_name(row))
+    row.save(tmp_path / "a.json")
+    with pytest.raises(InvalidArgumentError, match="exists and would be overwritten"):
+        add_rows([tmp_path / "a.json"], board, suite)
+
+
+def test_all_problems_are_said_at_once(row, suite, tmp_path):
+    (tmp_path / "board").mkdir()
+    bad = changed(changed(without(row, 14), git_dirty=True), index=0, split="train")
+    bad.save(tmp_path / "bad.json")
+    with pytest.raises(SubmissionError) as caught:
+        add_rows([tmp_path / "bad.json"], tmp_path / "board", suite)
+    assert len(caught.value.problems) == 4
+    assert all(str(tmp_path / "bad.json") in problem for problem in caught.value.problems)
+
+
+def test_suites_boards_and_files_that_are_not_there(row, tmp_path):
+    assert "tiny-v0" in find_problems(row)[0]
+    with pytest.raises(InvalidArgumentError, match="no board in"):
+        add_rows([], tmp_path / "none")
+    with pytest.raises(RowError, match=r"row\.json"):
+        add_rows([tmp_path], tmp_path)
+
+
+def test_every_row_of_our_board_is_where_it_belongs_and_can_be_shown():
+    for row in load_rows(BOARD):
+        assert Row.load(BOARD / row.suite / file_name(row)) == row
+        row.summary()
+
+
+def test_file_names_are_safe_everywhere():
+    row = Row("s", "", "<script>/../Ünï, PPO (ours)</script>", "random")
+    assert file_name(row) == "script-..-n-ppo-ours-script.json"

@@ -4,6 +4,7 @@
 #   make test     the tests
 #   make check    ruff and mypy
 #   make speed    steps, training, search and few-shot learning per second, against rivals
+#   make site     the pages and the leaderboard, in build/site
 #
 # PYTHON chooses the interpreter (3.11 to 3.13), VENV the folder of the environment.
 
@@ -16,13 +17,16 @@ INSTALL := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-
 # Small arrays: more threads than one only get into each other's way.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test check speed
+.PHONY: demo test check speed site
 
 demo: $(VENV)/.installed
 	$(BIN)/python experiments/demo.py
 
 speed: $(VENV)/.installed
 	$(BIN)/python experiments/speed.py
+
+site: $(VENV)/.installed-docs
+	$(BIN)/metagym leaderboard build --out build/site
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2
@@ -36,6 +40,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV)"
 	$(INSTALL) -e .
+	touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(INSTALL) -e '.[docs]'
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

@@ -1,0 +1,172 @@
+"""The leaderboard in Chromium, from a local folder and without a network."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.site.conftest import SCRIPT
+
+webdriver: Any = pytest.importorskip("selenium.webdriver", reason="the browser is driven by it")
+Select: Any = pytest.importorskip("selenium.webdriver.support.select").Select
+WebDriverWait: Any = pytest.importorskip("selenium.webdriver.support.wait").WebDriverWait
+PROGRAMS = [shutil.which(name) for name in ("chromium", "chromedriver")]
+if not all(PROGRAMS):
+    pytest.skip("there is no chromium with its chromedriver", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = PROGRAMS[0]
+    for argument in (
+        "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+        "--host-resolver-rules=MAP * ~NOTFOUND", "--window-size=1400,1000",
+    ):  # fmt: skip
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(PROGRAMS[1]))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def board(browser: Any, site: Path) -> Iterator[Any]:
+    """The page, open; afterwards its console is empty and it has asked for local files only."""
+    browser.get("about:blank")
+    browser.get((site / "leaderboard" / "index.html").as_uri())
+    yield browser
+    assert browser.get_log("browser") == []
+    assert browser.execute_script("return window.cracked") is None
+    asked = []
+    for entry in browser.get_log("performance"):
+        message = json.loads(entry["message"])["message"]
+        if message["method"] == "Network.requestWillBeSent":
+            asked.append(message["params"]["request"]["url"].split(":")[0])
+    assert set(asked) <= {"file", "about", "data", "blob"} and asked
+
+
+def find(browser: Any, selector: str) -> list[Any]:
+    return list(browser.find_elements("css selector", selector))
+
+
+def names(browser: Any) -> list[str]:
+    return [link.text for link in find(browser, "#board-table tbody th a")]
+
+
+def sort_by(browser: Any, title: str) -> None:
+    (button,) = [b for b in find(browser, "#board-table thead button") if b.text.startswith(title)]
+    button.click()
+
+
+def test_tables_sort_by_any_column(board: Any) -> None:
+    assert names(board) == [SCRIPT, "quadratics", "adam", "broken"]  # by IQM
+    sort_by(board, "row")
+    assert names(board) == sorted(names(board), key=str.lower)
+    sort_by(board, "row")
+    assert names(board)[-1] == SCRIPT
+    sort_by(board, "failures")
+    assert names(board)[0] == "broken"
+    (head,) = find(board, "#board-table th[aria-sort]")
+    assert head.get_attribute("aria-sort") == "descending"
+
+
+def test_rows_are_filtered_by_text_and_by_tags(board: Any) -> None:
+    (text,) = find(board, "#board input[name=filter]")
+    text.send_keys("KINGMA")
+    assert names(board) == ["adam"]
+    text.clear()
+    text.send_keys("nobody")
+    assert names(board) == [] and "No row is like that" in find(board, "#board-table")[0].text
+    text.send_keys(webdriver.Keys.BACKSPACE * 6)
+    assert len(names(board)) == 4
+    find(board, "[data-tag=trained]")[0].click()
+    assert names(board) == ["quadratics"]
+    find(board, "[data-tag=oracle]")[0].click()
+    assert names(board) == [SCRIPT, "quadratics"]
+
+
+def test_a_permalink_opens_its_row_with_the_command(board: Any) -> None:
+    find(board, "a[href='#core-v0/broken']")[0].click()
+    (row,) = find(board, "#board-row")
+    assert "metagym leaderboard run broken core-v0" in row.text
+    assert "not through after <b>60</b> s" in row.text  # as text
+    assert board.current_url.endswith("#core-v0/broken")
+    url = board.current_url.replace("broken", "%3Cscript%3Ewindow.cracked%20%3D%201%3C%2Fscript%3E")
+    board.get("about:blank")
+    board.get(url)
+    (row,) = find(board, "#board-row")
+    assert row.find_element("css selector", "h2").text == SCRIPT
+    assert "<img src=x" in row.text
+    links = [link.get_attribute("href") for link in find(board, "#board-row a")]
+    assert not any(link.startswith("javascript") for link in links)
+    find(board, ".board-close")[0].click()
+    assert not row.is_displayed()
+
+
+def test_each_task_and_the_cost_are_views(board: Any) -> None:
+    from metagym.evaluation.suites import make_suite
+
+    view = Select(find(board, "select[name=view]")[0])
+    view.select_by_value("tasks")
+    heads = [head.text.rstrip(" ▾▴") for head in find(board, "#board-table thead th")]
+    assert heads == ["row", *(task.name for task in make_suite("core-v0").tasks)]
+    intervals = find(board, "#board-table td svg.board-interval")
+    assert len(intervals) == 4 * (len(heads) - 1)
+    view = Select(find(board, "select[name=view]")[0])
+    view.select_by_value("cost")
+    assert "24.0 M" in find(board, "#board-table")[0].text
+
+
+def test_charts_are_drawn_and_a_point_leads_to_its_row(board: Any) -> None:
+    assert len(find(board, "#board-profile .scatterlayer .trace")) == 4
+    assert len(find(board, "#board-cost .scatterlayer .points path")) == 4
+    board.execute_script(
+        "document.getElementById('board-cost').emit('plotly_click',"
+        " {points: [{customdata: '#core-v0/adam'}]})"
+    )
+    assert find(board, "#board-row h2")[0].text == "adam"
+
+
+def test_the_search_works_in_a_local_folder(board: Any, site: Path) -> None:
+    board.get((site / "search.html").as_uri() + "?q=tolerance")
+    WebDriverWait(board, 10).until(lambda _: find(board, "#search-results li a"))
+    assert find(board, "#search-results li a")[0].text == "MetaNavigation2D"
+
+
+def test_another_suite_has_other_rows(board: Any) -> None:
+    suite = Select(find(board, "select[name=suite]")[0])
+    suite.select_by_value("adapt-v0")
+    assert "No rows yet" in find(board, "#board-table")[0].text
+    assert board.current_url.endswith("#adapt-v0")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_shows_all_of_it_in_both_themes(board: Any, scheme: str) -> None:
+    size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    board.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    board.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    try:
+        board.get(board.current_url.split("#")[0] + "#core-v0/broken")
+        board.refresh()
+        wide = "return document.documentElement.scrollWidth"
+        assert board.execute_script(wide) == 390
+        boxes = find(board, ".board-scroll")
+        overflows = [
+            board.execute_script("return arguments[0].scrollWidth > 390", box) for box in boxes
+        ]
+        assert overflows[0]  # the table scrolls in its own box
+        colour = "return getComputedStyle(document.querySelector('#board-cost text')).fill"
+        red = int(board.execute_script(colour).split("(")[1].split(",")[0])
+        assert (red > 128) == (scheme == "dark")  # the charts' letters follow the theme
+    finally:
+        board.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        board.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})

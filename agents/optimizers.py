@@ -70,7 +70,7 @@ class RuleAgent:
             InvalidArgumentError: the environment's action is not a parameter update.
         """
         base: Any = env.unwrapped
-        if not hasattr(base, "action_scale"):
+        if not (hasattr(base, "action_scale") and hasattr(base, "dim")):
             raise InvalidArgumentError(
                 f"{self.name} is an update rule; it acts in LearnToOptimize environments, not in "
                 f"{env.spec.id if env.spec else env}."

@@ -83,7 +83,7 @@ def test_steps_that_are_not_finite_become_actions() -> None:
     np.testing.assert_array_equal(actions, [[1.0, -1.0, 0.0]] * 3)
 
 
-@pytest.mark.parametrize("env_id", ["CartPole-v1", "BlackBoxOptimize-v0"])
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "BlackBoxOptimize-v0", "MetaNavigation2D-v0"])
 def test_a_rule_needs_updates_for_actions(env_id: str) -> None:
     with pytest.raises(InvalidArgumentError, match="update rule"):
         evaluate(HandDesigned("adam"), env_id, episodes=2)

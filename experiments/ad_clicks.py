@@ -35,7 +35,7 @@ import tyro
 from metagym.baselines.transfer.hierarchical import HierarchicalLogistic
 from metagym.baselines.transfer.joint import JointClassifier
 from metagym.evaluation.statistics import Estimate, estimate, paired_difference
-from metagym.files import write_atomically
+from metagym.files import write_atomically, write_figure
 from metagym.tasks.ad_clicks import AdClicks, Visits, expected_log_loss
 from metagym.tasks.auction import expected_auc
 
@@ -261,7 +261,6 @@ def save_figure(results: Results, config: Config, path: Path) -> None:
         config: says which of them are in which panel.
         path: of the PNG.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10.0, 4.2), layout="constrained")
@@ -292,9 +291,7 @@ def save_figure(results: Results, config: Config, path: Path) -> None:
     axes[1].set(xlabel="similarity ρ of browsing and ad clicks",
                 title=f"m = {config.middle}")  # fmt: skip
     axes[0].legend(fontsize="small")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=120)
+    write_figure(path, figure, dpi=120)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from torch import nn
 from metagym.agents import ppo
 from metagym.agents.optimizers import AGENTS
 from metagym.evaluation.compare import Comparison, compare
+from metagym.files import write_figure
 from metagym.optim import LearnedOptimizer
 
 BASELINES = ("adam", "momentum", "barzilai_borwein")
@@ -175,7 +176,7 @@ def main(config: Config) -> None:
     comparison = compare_on_quadratics(folder, config, console)
     console.rule("3. a real data set")
     curves = train_on_digits(folder, config, console)
-    picture(comparison, curves).savefig(folder / "demo.png")
+    write_figure(folder / "demo.png", picture(comparison, curves))
     console.print(
         f"\nDone in {time.perf_counter() - start:.0f} s. Picture: {folder / 'demo.png'}\n"
         f"Curves of the training: tensorboard --logdir {folder.parent}\n"

@@ -30,6 +30,7 @@ from metagym.core import Agent
 from metagym.errors import DataError
 from metagym.evaluation.compare import Comparison, compare
 from metagym.evaluation.table import print_table
+from metagym.files import write_figure
 from metagym.optim.learned import find_checkpoint
 
 ID = "LearnToOptimizeNet-v0"
@@ -113,7 +114,7 @@ def main(config: Config) -> None:
     config.out.mkdir(parents=True, exist_ok=True)
     content = {name: comparison.as_dict() for name, comparison in comparisons.items()}
     (config.out / "results.json").write_text(json.dumps(content))
-    draw(comparisons).savefig(config.out / "curves.png")
+    write_figure(config.out / "curves.png", draw(comparisons))
     home = comparisons["training distribution"]
     others = min(result.mean for result in home.results[len(config.checkpoints) :])
     long = comparisons["ten times the horizon"].results

@@ -44,7 +44,7 @@ from metagym.baselines.learned_optimizers.hypergradient import (
 )
 from metagym.errors import InvalidArgumentError
 from metagym.evaluation.statistics import estimate, paired_difference
-from metagym.files import write_atomically
+from metagym.files import write_atomically, write_figure
 
 START, GRID, RANDOM = "starting point", "grid", "random search"
 PLAIN = "hypergradients"
@@ -474,7 +474,6 @@ def save_figure(seeds: list[dict[str, Any]], ratio: float, path: Path) -> None:
         ratio: training runs per hypergradient.
         path: of the PNG.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13.0, 4.0), layout="constrained")
@@ -505,9 +504,7 @@ def save_figure(seeds: list[dict[str, Any]], ratio: float, path: Path) -> None:
               xlabel="cost in training runs")  # fmt: skip
     rates.legend(fontsize="small")
     curve.legend(fontsize="small")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=120)
+    write_figure(path, figure, dpi=120)
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ from metagym.baselines.transfer.importance import effective_sample_size
 from metagym.baselines.transfer.least_squares_ratio import LSIF, ULSIF
 from metagym.baselines.transfer.mean_matching import KernelMeanMatching
 from metagym.evaluation.statistics import estimate
-from metagym.files import write_atomically
+from metagym.files import write_atomically, write_figure
 
 SPREAD = 0.7
 JUDGED = 20_000
@@ -223,7 +223,6 @@ def save_figure(results: Results, path: Path) -> None:
         results: of ``main``.
         path: of the PNG.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12.0, 4.8), layout="constrained")
@@ -250,9 +249,7 @@ def save_figure(results: Results, path: Path) -> None:
     axes[0].invert_yaxis()
     axes[-1].legend(fontsize="small", loc="lower right")
     axes[1].set_title(f"{size} examples of each domain")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=110)
+    write_figure(path, figure, dpi=110)
 
 
 if __name__ == "__main__":

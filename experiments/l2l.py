@@ -46,7 +46,7 @@ from metagym.core import Agent
 from metagym.errors import DataError, InvalidArgumentError, check_choice
 from metagym.evaluation import Result
 from metagym.evaluation.compare import Comparison, compare
-from metagym.files import write_atomically
+from metagym.files import write_atomically, write_figure
 from metagym.optim.learned import find_checkpoint
 from metagym.problems.datasets import load_dataset, split_indices
 from metagym.problems.torch_problem import TorchProblem
@@ -242,7 +242,7 @@ def main(config: Config) -> dict[str, dict[str, Comparison]]:
         }
         lines += table(name, part, found[name])
     config.out.mkdir(parents=True, exist_ok=True)
-    draw(found, parts).savefig(config.out / "curves.png")
+    write_figure(config.out / "curves.png", draw(found, parts))
     content = {
         name: {place: comparison.as_dict() for place, comparison in comparisons.items()}
         for name, comparisons in found.items()

@@ -43,7 +43,7 @@ from metagym.baselines.multitask.relationship import RelationshipClassifier, Rel
 from metagym.baselines.multitask.stacked import stack_tasks
 from metagym.errors import check_choice
 from metagym.evaluation.statistics import estimate
-from metagym.files import write_atomically
+from metagym.files import write_atomically, write_figure
 from metagym.tasks.multitask import digits_binary
 from metagym.tasks.related_tasks import related_tasks
 
@@ -243,7 +243,6 @@ def save_figure(scores: Scores, path: Path) -> None:
         scores: by setting and method.
         path: of the PNG.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12.0, 4.0), layout="constrained")
@@ -273,9 +272,7 @@ def save_figure(scores: Scores, path: Path) -> None:
             axis.minorticks_off()
         axis.set(title=title, xlabel=x_label, ylabel=y_label)
     figure.axes[0].legend(fontsize="small")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=120)
+    write_figure(path, figure, dpi=120)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from metagym.baselines.few_shot.judge import evaluate_few_shot, few_shot_scores,
 from metagym.baselines.few_shot.recipes import recipe
 from metagym.baselines.few_shot.train import TrainConfig
 from metagym.evaluation.statistics import Estimate
-from metagym.files import write_atomically
+from metagym.files import write_atomically, write_figure
 from metagym.tasks.few_shot import Tasks
 from metagym.tasks.sinusoid import Sinusoid
 
@@ -184,7 +184,6 @@ def save_figure(methods: dict[str, GradientMethod], shots: int, path: Path) -> N
         shots: examples of the task.
         path: of the PNG.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     distribution = Sinusoid(shots, QUERIES, device="cpu")
@@ -220,9 +219,7 @@ def save_figure(methods: dict[str, GradientMethod], shots: int, path: Path) -> N
                 title=f"{shots}-shot")  # fmt: skip
     axes[0].legend(fontsize="x-small", loc="upper left", ncols=2)
     axes[1].legend(fontsize="x-small")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=120)
+    write_figure(path, figure, dpi=120)
 
 
 if __name__ == "__main__":

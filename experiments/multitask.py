@@ -47,7 +47,7 @@ from metagym.baselines.multitask.weighting import WEIGHTINGS
 from metagym.errors import InvalidArgumentError, check_choice
 from metagym.evaluation.results import jsonable
 from metagym.evaluation.statistics import Estimate
-from metagym.files import write_atomically
+from metagym.files import write_atomically, write_figure
 from metagym.tasks.multitask import make_task_set
 
 # label: (name of the task set, its arguments)
@@ -311,7 +311,6 @@ def save_figure(means: Mapping[str, Mapping[float, Estimate]], path: Path) -> No
         means: gains by architecture and similarity.
         path: of the PNG.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     columns = min(4, len(means))
@@ -330,9 +329,7 @@ def save_figure(means: Mapping[str, Mapping[float, Estimate]], path: Path) -> No
         axis.remove()
     figure.supxlabel("similarity of the tasks (cosine)", fontsize="medium")
     figure.supylabel("gain in R² over single-task twins", fontsize="medium")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=120)
+    write_figure(path, figure, dpi=120)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from metagym.core import Agent
 from metagym.evaluation import evaluate
 from metagym.evaluation.compare import Comparison, compare
 from metagym.evaluation.table import print_table
+from metagym.files import write_figure
 from metagym.optim import GainRule
 from metagym.optim.learned import find_checkpoint
 
@@ -149,7 +150,7 @@ def main(config: Config) -> None:
     tables = {"published": published, "100": short, "1000": ten, "dim 30": wide}
     content = {name: comparison.as_dict() for name, comparison in tables.items()}
     (config.out / "results.json").write_text(json.dumps(content))
-    draw(ten, 100).savefig(config.out / "curves.png")
+    write_figure(config.out / "curves.png", draw(ten, 100))
     best = min(short.results, key=lambda result: result.mean if result.agent != "lbfgs" else np.inf)
     print(f"Best without L-BFGS: {best.agent} {best.mean:.2f}. Written to {config.out}.")
 

@@ -41,7 +41,7 @@ from metagym.baselines.few_shot.gradient import GradientMethod
 from metagym.baselines.few_shot.train import TrainConfig
 from metagym.errors import InvalidArgumentError, check_choice
 from metagym.evaluation.statistics import paired_difference
-from metagym.files import write_atomically
+from metagym.files import write_atomically, write_figure
 from metagym.monitoring import read_scalars
 from metagym.tasks.few_shot import Tasks
 from metagym.tasks.sinusoid import Sinusoid
@@ -274,7 +274,6 @@ def save_figure(rows: dict[str, Row], path: Path) -> None:
         rows: by label.
         path: of the PNG.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11.0, 4.0), layout="constrained")
@@ -300,9 +299,7 @@ def save_figure(rows: dict[str, Row], path: Path) -> None:
     right.set(xlabel="gradients", ylabel="cosine of two minibatches' gradients",
               title="of one task (solid) and of two tasks (dotted)")  # fmt: skip
     right.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=120)
+    write_figure(path, figure, dpi=120)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from metagym.checkpoint import CONFIG
 from metagym.core import Agent
 from metagym.errors import InvalidArgumentError, check_positive
 from metagym.evaluation import Result, evaluate
+from metagym.files import write_figure
 from metagym.monitoring import read_scalars
 from metagym.planning.mdp import evaluate_policy, value_iteration
 
@@ -293,7 +294,7 @@ def plot(folder: Path, results: list[Result], path: Path) -> None:
     axes.set_ylabel("expected reward of a trial, n = 10")
     axes.grid(alpha=0.25)
     axes.legend(frameon=False, fontsize=8)
-    drawing.savefig(path)
+    write_figure(path, drawing)
 
 
 def main(config: Config) -> None:

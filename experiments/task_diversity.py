@@ -37,7 +37,7 @@ from metagym.baselines.few_shot.gradient import GradientMethod
 from metagym.baselines.few_shot.train import TrainConfig
 from metagym.errors import InvalidArgumentError, check_choice
 from metagym.evaluation.statistics import paired_difference
-from metagym.files import write_atomically
+from metagym.files import write_atomically, write_figure
 from metagym.tasks.sinusoid import Sinusoid
 
 SHOTS, QUERIES = 10, 100
@@ -244,7 +244,6 @@ def save_figure(results: Results, path: Path) -> None:
         results: by label, kind and diversity.
         path: of the PNG.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9.5, 4.0), layout="constrained")
@@ -261,9 +260,7 @@ def save_figure(results: Results, path: Path) -> None:
         axis.label_outer()
     figure.axes[0].set_ylabel("mean squared error")
     figure.axes[0].legend(fontsize="small")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=120)
+    write_figure(path, figure, dpi=120)
 
 
 if __name__ == "__main__":

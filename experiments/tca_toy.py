@@ -34,7 +34,7 @@ from metagym.baselines.transfer.features import DomainFeatures, Pooled
 from metagym.baselines.transfer.subspace import TCA
 from metagym.errors import check_positive
 from metagym.evaluation.statistics import estimate
-from metagym.files import write_atomically
+from metagym.files import write_atomically, write_figure
 
 ANGLE = np.deg2rad(30.0)
 # Columns: the axis of the domains, and that of the classes.
@@ -170,7 +170,6 @@ def save_figure(toy: Toy, path: Path) -> None:
         toy: examples of both domains.
         path: of the PNG.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12.0, 3.9), layout="constrained")
@@ -195,9 +194,7 @@ def save_figure(toy: Toy, path: Path) -> None:
                        fontweight="bold", bbox={"fc": "w", "ec": "none", "pad": 1.0,
                                                 "alpha": 0.85})  # fmt: skip
         _densities(axis, name, [(X @ arrow / length, y) for X, y in domains])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=120)
+    write_figure(path, figure, dpi=120)
 
 
 def _densities(axis: Any, name: str, domains: list[tuple[np.ndarray, np.ndarray]]) -> None:

@@ -38,7 +38,7 @@ from metagym.checkpoint import CONFIG
 from metagym.errors import check_choice, check_positive
 from metagym.evaluation.results import Result
 from metagym.evaluation.statistics import CONFIDENCE, RESAMPLES, Estimate
-from metagym.files import write_atomically
+from metagym.files import write_atomically, write_figure
 from metagym.tasks.domains import DomainPair, make_domains
 
 DIRECTIONS = {"mnist_usps": "MNIST → USPS", "usps_mnist": "USPS → MNIST"}
@@ -280,7 +280,6 @@ def save_figure(scores: Scores, path: Path) -> None:
         scores: by direction and label.
         path: of the PNG.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9.5, 4.2), layout="constrained")
@@ -300,9 +299,7 @@ def save_figure(scores: Scores, path: Path) -> None:
     for labels, colour in colours.items():
         axes[0].plot([], [], "o", color=colour, label=f"{labels} of the target's labels")
     axes[0].legend(fontsize="small")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=120)
+    write_figure(path, figure, dpi=120)
 
 
 if __name__ == "__main__":

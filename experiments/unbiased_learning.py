@@ -28,7 +28,7 @@ from sklearn.linear_model import LogisticRegression
 
 from metagym.baselines.transfer.unbiased import UnbiasedClicks
 from metagym.evaluation.statistics import estimate, paired_difference
-from metagym.files import write_atomically
+from metagym.files import write_atomically, write_figure
 from metagym.tasks.auction import CAMPAIGNS, Campaign, expected_auc, make_market
 
 BIASED, KMMP, TRUE, ALL = "biased", "KMMP", "true w", "all impressions"
@@ -215,7 +215,6 @@ def save_figure(results: dict[float, Scores], path: Path) -> None:
         results: by dependence.
         path: of the PNG.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11.0, 4.2), layout="constrained")
@@ -239,9 +238,7 @@ def save_figure(results: dict[float, Scores], path: Path) -> None:
     left.set_title("prices depend on the exchange only")
     for axis in (left, right):
         axis.axhline(0.0, color="grey", linewidth=0.8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=120)
+    write_figure(path, figure, dpi=120)
 
 
 def _points(axis: Any, x: np.ndarray, found: list[Any], **style: Any) -> None:

@@ -49,7 +49,7 @@ from metagym.envs.neural_architecture_search import NeuralArchitectureSearchVect
 from metagym.errors import InvalidArgumentError, check_positive
 from metagym.evaluation.results import command_line, git_state, machine, versions
 from metagym.evaluation.statistics import Estimate, estimate, paired_difference
-from metagym.files import write_atomically
+from metagym.files import write_atomically, write_figure
 from metagym.monitoring import progress_bar
 from metagym.problems.datasets import load_dataset
 
@@ -287,7 +287,7 @@ def plot(results: dict[str, list[dict[str, Any]]], path: Path) -> None:
     axes.set_ylabel(f"validation accuracy in %, mean of the last {width}")
     axes.grid(alpha=0.25)
     drawing.legend(frameon=False, fontsize=8, loc="outside upper center", ncols=4)
-    drawing.savefig(path)
+    write_figure(path, drawing)
 
 
 def spread(config: Config) -> dict[str, float]:

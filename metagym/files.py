@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from metagym.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def refuse_existing(argument: str, path: str | Path | None, hint: str = "") -> None:
@@ -41,6 +46,19 @@ def write_atomically(path: str | Path, content: bytes) -> None:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+def write_figure(path: str | Path, figure: Figure, dpi: float | None = None) -> None:
+    """Write a matplotlib figure as a PNG, whole or not at all.
+
+    Args:
+        path: of the PNG.
+        figure: made with ``matplotlib.figure.Figure``, so that no window is needed.
+        dpi: dots per inch; the figure's own by default.
+    """
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi="figure" if dpi is None else dpi)
+    write_atomically(path, buffer.getvalue())
 
 
 def _umask() -> int:

@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 from matplotlib.figure import Figure
 
+from metagym.files import write_figure
 from speed_parts.timing import rate, ratios, show_ratio
 
 ID = "LearnToOptimize-v0"
@@ -191,4 +192,4 @@ def plot(rows: list[dict[str, float]], path: Path) -> None:
     axes.set_ylabel("environment steps per second, one thread")
     axes.grid(alpha=0.25, which="both")
     axes.legend(frameon=False)
-    drawing.savefig(path)
+    write_figure(path, drawing)

@@ -16,7 +16,7 @@ from metagym.errors import InvalidArgumentError
 from metagym.evaluation import statistics
 from metagym.evaluation.evaluate import evaluate
 from metagym.evaluation.results import Result
-from metagym.files import write_atomically
+from metagym.files import write_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -103,11 +103,7 @@ def figure(comparisons: Sequence[Comparison]) -> Figure:
 
 def save_figure(comparisons: Sequence[Comparison], path: str | Path) -> None:
     """Write ``figure`` to ``path`` as a PNG, whole or not at all."""
-    import io
-
-    buffer = io.BytesIO()
-    figure(comparisons).savefig(buffer, format="png")
-    write_atomically(path, buffer.getvalue())
+    write_figure(path, figure(comparisons))
 
 
 def _draw_curves(axes: Axes, results: Sequence[Result]) -> None:

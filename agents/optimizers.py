@@ -14,6 +14,7 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 
 import metagym
+from metagym.core.optimization import acts_by_updates
 from metagym.errors import InvalidArgumentError, check_choice, nearest
 from metagym.evaluation import evaluate
 from metagym.optim import hand_designed
@@ -70,7 +71,7 @@ class RuleAgent:
             InvalidArgumentError: the environment's action is not a parameter update.
         """
         base: Any = env.unwrapped
-        if not (hasattr(base, "action_scale") and hasattr(base, "dim")):
+        if not acts_by_updates(base):
             raise InvalidArgumentError(
                 f"{self.name} is an update rule; it acts in LearnToOptimize environments, not in "
                 f"{env.spec.id if env.spec else env}."

@@ -13,10 +13,11 @@ which says little about the good ones.
 
 from __future__ import annotations
 
+import functools
 import itertools
+from typing import NamedTuple
 
 import numpy as np
-from scipy.special import ndtri
 
 from metagym.agents.architecture_search import Searcher
 from metagym.architectures.space import SearchSpace
@@ -60,12 +61,9 @@ class RandomizedValues(Searcher):
     def reset(self, space: SearchSpace, runs: int) -> None:
         self._space, self._rows = space, np.arange(runs)
         self._features = _Features(space, self._pairs)
-        self._all = _enumerate(space, self._pool)
-        if self._all is not None:
-            self._all_features = self._features(self._all)
-            self._places = {row.tobytes(): place for place, row in enumerate(self._all)}
+        self._all = _everything(space, self._pairs, self._pool)
         self._proposed: list[set[bytes]] = [set() for _ in range(runs)]
-        self._seen = np.zeros((runs, 0 if self._all is None else len(self._all)), dtype=bool)
+        self._seen = np.zeros((runs, 0 if self._all is None else len(self._all.tokens)), dtype=bool)
         self._tokens = np.zeros((runs, 0, space.length), dtype=np.int64)
         self._x = np.zeros((runs, 0, self._features.count), dtype=np.float32)
         self._rewards = np.zeros((runs, 0))
@@ -76,9 +74,9 @@ class RandomizedValues(Searcher):
             return self._space.sample(rng, len(self._rows))
         weights = self._draw_weights(rng)
         if self._all is not None:
-            values = weights @ self._all_features.T
+            values = weights @ self._all.features.T
             values[self._seen] = -np.inf
-            return self._all[values.argmax(axis=1)]
+            return self._all.tokens[values.argmax(axis=1)]
         return np.stack([self._best_of_pool(row, weights[row], rng) for row in range(len(weights))])
 
     def observe(self, tokens: np.ndarray, reward: np.ndarray) -> None:
@@ -91,13 +89,15 @@ class RandomizedValues(Searcher):
             name = tokens[row].tobytes()
             proposed.add(name)
             if self._all is not None:
-                self._seen[row, self._places[name]] = True
+                self._seen[row, self._all.places[name]] = True
 
     def _draw_weights(self, rng: np.random.Generator) -> np.ndarray:
         """Weights [B, features] from their posterior, by Matheron's rule.
 
         A draw from the prior is corrected by what it gets wrong of the data.
         """
+        from scipy.special import ndtri  # slow to import, and names of all agents come by here
+
         count = self._rewards.shape[1]
         ranks = self._rewards.argsort(axis=1, kind="stable").argsort(axis=1)
         error = ndtri((ranks + 0.5) / count).astype(np.float32)
@@ -149,6 +149,24 @@ class _Features:
             both = hot[:, i, :, None] * hot[:, j, None, :]
             parts.append(self._pair * both.reshape(len(tokens), -1))
         return np.concatenate(parts, axis=1)
+
+
+class _Everything(NamedTuple):
+    """All N architectures of a space: tokens [N, length], features [N, count], rows by bytes."""
+
+    tokens: np.ndarray
+    features: np.ndarray
+    places: dict[bytes, int]
+
+
+@functools.lru_cache(maxsize=2)  # many searchers of one space share it: tens of megabytes
+def _everything(space: SearchSpace, pairs: float, most: int) -> _Everything | None:
+    """What a space of at most ``most`` architectures holds, or None if there are more."""
+    tokens = _enumerate(space, most)
+    if tokens is None:
+        return None
+    places = {row.tobytes(): place for place, row in enumerate(tokens)}
+    return _Everything(tokens, _Features(space, pairs)(tokens), places)
 
 
 def _enumerate(space: SearchSpace, most: int) -> np.ndarray | None:

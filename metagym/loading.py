@@ -68,7 +68,12 @@ UNTRAINED: dict[str, str] = {
 }
 
 # Modules whose AGENTS map further names to what builds them.
-_FAMILIES = ("metagym.agents.optimizers", "metagym.agents.bandits", "metagym.agents.tabular")
+_FAMILIES = (
+    "metagym.agents.optimizers",
+    "metagym.agents.bandits",
+    "metagym.agents.tabular",
+    "metagym.agents.search_agents",
+)
 
 
 def load_agent(text: str, env_id: str | None = None) -> Agent:
@@ -88,7 +93,7 @@ def load_agent(text: str, env_id: str | None = None) -> Agent:
         shipped: Any = _load_trained(PRETRAINED / text, env_id)
         shipped.name = text
         return cast(Agent, shipped)
-    target, arguments = _split_arguments(text)
+    target, arguments = split_arguments(text)
     if ":" in target:
         return _build(_import(target), arguments, text)
     if target in UNTRAINED:
@@ -130,6 +135,21 @@ def trainer(name: str) -> Any:
     return importlib.import_module(TRAINED[name])
 
 
+def split_arguments(text: str) -> tuple[str, dict[str, Any]]:
+    """``("adam", {"lr": 0.5})`` of ``"adam:lr=0.5"``; the values are JSON, or else text."""
+    target, colon, tail = text.rpartition(":")
+    if not colon or "=" not in tail:
+        return text, {}
+    arguments: dict[str, Any] = {}
+    for part in tail.split(","):
+        key, _, value = part.partition("=")
+        try:
+            arguments[key.strip()] = json.loads(value)
+        except ValueError:
+            arguments[key.strip()] = value
+    return target, arguments
+
+
 # -- the inside --------------------------------------------------------------------------------
 
 
@@ -156,21 +176,6 @@ def _load_trained(folder: Path, env_id: str | None) -> Agent:
     if not hasattr(agent, "training"):
         agent.training = checkpoint.config.get("training")
     return agent
-
-
-def _split_arguments(text: str) -> tuple[str, dict[str, Any]]:
-    """``("adam", {"lr": 0.5})`` of ``"adam:lr=0.5"``."""
-    target, colon, tail = text.rpartition(":")
-    if not colon or "=" not in tail:
-        return text, {}
-    arguments: dict[str, Any] = {}
-    for part in tail.split(","):
-        key, _, value = part.partition("=")
-        try:
-            arguments[key.strip()] = json.loads(value)
-        except ValueError:
-            arguments[key.strip()] = value
-    return target, arguments
 
 
 def _import(target: str) -> Any:

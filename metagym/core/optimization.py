@@ -28,6 +28,15 @@ EPSILON = 1e-12
 REWARDS = ("negative_loss", "log_improvement", "observed_improvement")
 
 
+def acts_by_updates(env: object) -> bool:
+    """Whether actions are parameter updates in units of ``action_scale``, as in LearnToOptimize.
+
+    Args:
+        env: a batch without its wrappers.
+    """
+    return hasattr(env, "action_scale") and hasattr(env, "dim")
+
+
 class OptimizationEnv(BatchedEnv):
     """Base of the environments in which an episode minimises a function.
 

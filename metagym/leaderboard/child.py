@@ -1,15 +1,19 @@
-"""One call in a process of its own, so that what hangs can be ended and what crashes is caught."""
+"""Calls in processes of their own, so that what hangs can be ended and what crashes is caught."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import multiprocessing
 import os
 import signal
+import threading
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from multiprocessing import connection, forkserver
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from metagym.errors import MetagymError
 
@@ -17,44 +21,57 @@ from metagym.errors import MetagymError
 # begins alike, and within milliseconds.
 _PRELOAD = ["__main__", "metagym.leaderboard.play", "torch"]
 
+Item = TypeVar("Item")
+
 
 class ChildError(MetagymError, RuntimeError):
     """A call in a process of its own raised, hung, or took its process with it."""
 
 
-def call_in_child(work: Callable[[Any], Any], item: Any, seconds: float) -> Any:
-    """``work(item)``, run in a new process.
+def call_in_children(
+    work: Callable[[Any], Any], items: Iterable[Item], seconds: float, workers: int = 1
+) -> Iterator[tuple[Item, Any | ChildError]]:
+    """``work(item)`` for each item, each in a new process.
 
     Args:
         work: a function of a module.
-        item: its argument; it and the result are pickled.
-        seconds: the process, and what it has started, is killed after so many.
+        items: its arguments; they and the results are pickled. The next one is taken when a
+            process is free for it.
+        seconds: a process, and what it has started, is killed after so many.
+        workers: processes at a time.
 
-    Raises:
-        ChildError: the call raised, ended its process, or was not through in time; the message is
-            one line and says which.
+    Yields:
+        Each item with its result, in the order in which they end; or with a ``ChildError``, not
+        raised, if the call raised, ended its process, or was not through in time. Its message is
+        one line and says which.
     """
-    forks = "forkserver" in multiprocessing.get_all_start_methods()
-    context: Any = multiprocessing.get_context("forkserver" if forks else "spawn")
-    if forks:
-        context.set_forkserver_preload(_PRELOAD)
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_serve, args=(theirs, work, item))
-    process.start()
-    theirs.close()  # so that the line ends when the process does
+    context, rest = _context(), iter(items)
+    running: dict[Any, tuple[Item, Any, float]] = {}
     try:
-        if not ours.poll(seconds):
-            raise ChildError(f"not through after {seconds:g} s")
-        error, result = ours.recv()
-    except EOFError:
-        process.join(5.0)
-        raise ChildError(f"the process ended with exit code {process.exitcode}") from None
+        while True:
+            for item in itertools.islice(rest, workers - len(running)):
+                ours, theirs = context.Pipe(duplex=False)
+                process = context.Process(target=_serve, args=(theirs, work, item))
+                process.start()
+                theirs.close()  # so that the line ends when the process does
+                running[ours] = item, process, time.monotonic() + seconds
+            if not running:
+                return
+            first = min(deadline for _, _, deadline in running.values())
+            ready = connection.wait(list(running), max(0.0, first - time.monotonic()))
+            late = [line for line, (*_, at) in running.items() if at <= time.monotonic()]
+            for line in dict.fromkeys([*ready, *late]):
+                item, process, _ = running[line]
+                if line in ready:
+                    answer = _answer(line, process)
+                else:
+                    answer = ChildError(f"not through after {seconds:g} s")
+                del running[line]
+                _end(process, line)
+                yield item, answer
     finally:
-        _end(process)
-        ours.close()
-    if error is not None:
-        raise ChildError(error)
-    return result
+        for line, (_, process, _) in running.items():
+            _end(process, line)
 
 
 def one_line(error: BaseException) -> str:
@@ -70,12 +87,49 @@ def one_line(error: BaseException) -> str:
 # -- the inside --------------------------------------------------------------------------------
 
 
-def _end(process: Any) -> None:
+def _context() -> Any:
+    """Processes forked off one that has imported ``_PRELOAD``, where the system can do that."""
+    # Small arrays: more threads than one only get into each other's way, and change last digits.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOAD)
+    with _interrupts_ignored():
+        forkserver.ensure_running()
+    return context
+
+
+@contextlib.contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """What is started here does not see Ctrl-C; whoever waits for it does, and ends it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _answer(line: Any, process: Any) -> Any:
+    """What the process has sent."""
+    try:
+        error, result = line.recv()
+    except EOFError:
+        process.join(5.0)
+        return ChildError(f"the process ended with exit code {process.exitcode}")
+    return result if error is None else ChildError(error)
+
+
+def _end(process: Any, line: Any) -> None:
     """Kill the process and whatever it has started."""
     with contextlib.suppress(OSError, AttributeError):  # not on Windows; nobody is left
         os.killpg(process.pid, signal.SIGKILL)
     process.kill()
     process.join()
+    line.close()
 
 
 def _serve(connection: Any, work: Callable[[Any], Any], item: Any) -> None:

@@ -55,6 +55,7 @@ def run(
     tasks: tuple[str, ...] = (),
     seeds: tuple[int, ...] = (),
     time_limit: float | None = None,
+    workers: int = 1,
     trust: _Flag = False,
 ) -> None:
     """Run an agent on a suite: metagym leaderboard run adam core-v0 --out runs/adam.
@@ -79,6 +80,7 @@ def run(
         tasks: only these, for now.
         seeds: only these, for now.
         time_limit: seconds for a task and seed, training included; the suite's by default.
+        workers: tasks and seeds at a time, one core each.
         trust: load zip files of Stable-Baselines3, which can run any code of their author.
     """
     from metagym.leaderboard.run import ROW, run_suite
@@ -89,7 +91,7 @@ def run(
         row = run_suite(
             agent, found, out, ruleset=ruleset, space=None if space is None else _read(space),
             name=name, authors=authors, note=note, url=url, tasks=tasks, seeds=seeds,
-            time_limit=time_limit, trust=trust,
+            time_limit=time_limit, workers=workers, trust=trust,
         )  # fmt: skip
     except KeyboardInterrupt:
         print(f"\nmetagym: interrupted; the same command goes on in {out}", file=sys.stderr)
@@ -140,6 +142,7 @@ def verify(
     agent: str | None = None,
     suite: str | None = None,
     time_limit: float | None = None,
+    workers: int = 1,
     trust: _Flag = False,
 ) -> None:
     """Run a row again and compare: equal, within noise, or not reproduced (exit code 2).
@@ -152,6 +155,7 @@ def verify(
             which spares the training.
         suite: path of the row's suite, if it is none of metagym's.
         time_limit: seconds for a task and seed; the suite's by default.
+        workers: tasks and seeds at a time, one core each.
         trust: load zip files of Stable-Baselines3, and import the module:Class that the row names;
             both can run any code.
     """
@@ -161,7 +165,7 @@ def verify(
     claimed = Row.load(row / ROW if row.is_dir() else row)
     checks = verify_row(
         claimed, None if suite is None else make_suite(suite), tasks=tasks, seed=seed,
-        agent=agent, time_limit=time_limit, trust=trust,
+        agent=agent, time_limit=time_limit, workers=workers, trust=trust,
     )  # fmt: skip
     table = _table(f"{claimed.name} on {claimed.suite}", "task", "verdict", "new minus claimed")
     for check in checks:

@@ -3,7 +3,8 @@
 What ``AGENT`` of ``metagym leaderboard run`` may be:
 
     a name           random, adam, quadratics: scored as it is
-    a trainable      ppo, rl2, maml: trained for each task, as long as the suite says
+    a trainable      ppo, rl2, maml: trained for each task, as long as the suite says, by its
+                     recipe; with other settings as ppo:learning_rate=0.001,discount=0.99
     a folder         a checkpoint, or one for each task in FOLDER/TASK, or FOLDER/TASK/seedN
     a zip file       of Stable-Baselines3, or such files in such a folder: FOLDER/TASK.zip
     module:Class     an Agent of yours
@@ -37,7 +38,9 @@ from metagym.evaluation.suites import SuiteTask
 from metagym.leaderboard.child import one_line
 from metagym.leaderboard.sb3_zip import SB3Agent
 from metagym.leaderboard.tuning import Space, draw_settings, with_arguments
-from metagym.loading import TRAINED, agent_names, load_agent, trainer
+from metagym.loading import TRAINED, agent_names, load_agent, split_arguments, trainer
+
+LENGTHS = ("steps", "iterations")  # of training
 
 
 @dataclass(frozen=True)
@@ -73,10 +76,15 @@ class Job:
         """The folder of what was trained for the base and this seed."""
         return self.checkpoints / self.base.name / f"seed{self.seed}"
 
+    @property
+    def place(self) -> str:
+        """Which one it is, for people."""
+        return f"{self.task.name}, seed {self.seed}"
+
 
 def trains(agent: str) -> bool:
     """Whether it is the name of something that is trained for each task."""
-    return agent in TRAINED or agent in METHODS
+    return split_arguments(agent)[0] in (*TRAINED, *METHODS)
 
 
 def is_foreign(agent: str) -> bool:
@@ -91,13 +99,13 @@ def check_agent(agent: str) -> None:
     Raises:
         InvalidArgumentError: there is no such agent, or it has no such argument.
     """
-    if trains(agent) or Path(agent).exists() or is_foreign(agent):
+    if Path(agent).exists() or is_foreign(agent):
         return
-    if agent.partition(":")[0] in (*TRAINED, *METHODS):
-        raise InvalidArgumentError(
-            f"{agent}: what is trained for a task has the settings of its recipe; draw others by "
-            "external tuning (--space), or train it yourself and give the folder."
-        )
+    name, arguments = split_arguments(agent)
+    if name in (*TRAINED, *METHODS):
+        if arguments:  # else its module, and torch with it, need not be loaded
+            check_settings(name, arguments, trainer(name).Config())
+        return
     known = [*TRAINED, *METHODS, *agent_names()]
     if agent.partition(":")[0] not in known:
         raise InvalidArgumentError(
@@ -105,6 +113,18 @@ def check_agent(agent: str) -> None:
             "give the folder of checkpoints, a zip file of Stable-Baselines3, or module:Class."
         )
     load_agent(agent)
+
+
+def check_settings(name: str, settings: Mapping[str, Any], config: Any) -> None:
+    """Refuse settings that the config of a trainable does not have, and those that the suite has.
+
+    Raises:
+        InvalidArgumentError: there is one.
+    """
+    for setting in settings:
+        if setting in LENGTHS:
+            raise InvalidArgumentError(f"{name}: the suite says how long; leave {setting!r} out.")
+        check_choice(f"the setting of {name}", setting, vars(config))
 
 
 def play(job: Job) -> Result:
@@ -173,22 +193,22 @@ def _tune(job: Job) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _train(job: Job, setting: Mapping[str, Any], folder: Path) -> None:
     """Train for the task as ``metagym train`` does, from the beginning."""
-    task = job.task
-    if (job.agent in METHODS) != (task.kind == "few_shot"):
+    task, (name, arguments) = job.task, split_arguments(job.agent)
+    if (name in METHODS) != (task.kind == "few_shot"):
         raise InvalidArgumentError(
-            f"{job.agent} learns {'few-shot tasks' if job.agent in METHODS else 'environments'}; "
+            f"{name} learns {'few-shot tasks' if name in METHODS else 'environments'}; "
             f"{task.name} is not one of them."
         )
-    module, kwargs = trainer(job.agent), dict(task.kwargs)
+    module, kwargs = trainer(name), dict(task.kwargs)
     if task.kind == "few_shot":
         config = module.recipe(task.env_id, kwargs)
     else:
         config = module.recipe(task.env_id) if hasattr(module, "recipe") else module.Config()
-    for name in setting:
-        check_choice(f"the setting of {job.agent}", name, vars(config))
+    settings = {**arguments, **setting}
+    check_settings(name, settings, config)
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was cut short
     module.train(
-        task.env_id, folder, dataclasses.replace(config, **setting),
+        task.env_id, folder, dataclasses.replace(config, **settings),
         seed=job.run, steps=task.training_steps, env_kwargs=kwargs, progress=False,
     )  # fmt: skip
 

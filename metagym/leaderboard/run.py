@@ -11,13 +11,13 @@ import dataclasses
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from metagym.agents.optimizers import GRIDS
 from metagym.errors import InvalidArgumentError, check_above_zero, check_choice
+from metagym.evaluation.results import Result
 from metagym.evaluation.suites import Suite
 from metagym.files import refuse_existing
-from metagym.leaderboard.child import ChildError, call_in_child
+from metagym.leaderboard.child import call_in_children
 from metagym.leaderboard.play import Job, check_agent, play, trains
 from metagym.leaderboard.rows import Entry, Failure, Row, RowError
 from metagym.leaderboard.tuning import FIELD_DEFAULTS, Space, check_space, with_arguments
@@ -39,6 +39,7 @@ def run_suite(
     tasks: Sequence[str] = (),
     seeds: Sequence[int] = (),
     time_limit: float | None = None,
+    workers: int = 1,
     trust: bool = False,
     progress: bool = True,
 ) -> Row:
@@ -55,6 +56,7 @@ def run_suite(
         tasks, seeds: only these, for now; all by default.
         time_limit: seconds for a task and seed, training and tuning included; the suite's by
             default.
+        workers: tasks and seeds at a time, each on one thread.
         trust: unpickle zip files of Stable-Baselines3.
         progress: show a progress bar.
 
@@ -81,23 +83,29 @@ def run_suite(
         ruleset, authors, note, url, _command(agent, suite, out, ruleset, space, time_limit, trust),
     ))  # fmt: skip
     done = {(entry.task, entry.seed) for entry in row.results}
-    chosen.sort(key=lambda task: task.held_out)  # a variant needs what its base has learned
-    places = [
-        (task, seed)
+    jobs = [
+        Job(
+            played, task, suite.task(task.variant_of or task.name), seed,
+            suite.seeds.index(seed), Path(out) / CHECKPOINTS, trials, settings, trust=trust,
+        )
         for task in chosen
         for seed in suite.seeds
         if (not seeds or seed in seeds) and (task.name, seed) not in done
-    ]
-    with _progress(row.name, len(places), progress) as advance:
-        for task, seed in places:
-            advance(0, f"{task.name}, seed {seed}")
-            job = Job(
-                played, task, suite.task(task.variant_of or task.name), seed,
-                suite.seeds.index(seed), Path(out) / CHECKPOINTS, trials, settings, trust=trust,
-            )  # fmt: skip
-            row = _attempt(row, job, limit)
+    ]  # fmt: skip
+    with _progress(row.name, len(jobs), progress) as advance:
+        for held_out in (False, True):  # a variant needs what its base has learned
+            ready = []
+            for job in (job for job in jobs if job.task.held_out == held_out):
+                try:
+                    ready.append(_taught(row, job))
+                except InvalidArgumentError as error:
+                    row = _record(row, job, error)
+                    advance(job.place)
             row.save(Path(out) / ROW)
-            advance(1, "")
+            for job, answer in call_in_children(play, ready, limit, workers):
+                row = _record(row, job, answer)
+                row.save(Path(out) / ROW)
+                advance(job.place)
     return row
 
 
@@ -165,26 +173,28 @@ def _begin(out: Path, new: Row) -> Row:
     return dataclasses.replace(new, results=old.results, failures=old.failures)
 
 
-def _attempt(row: Row, job: Job, seconds: float) -> Row:
-    """The row with the result of a job, or with its failure."""
+def _record(row: Row, job: Job, answer: Result | Exception) -> Row:
+    """The row with the result of a job, or with its failure, in the place of an earlier one."""
     place = (job.task.name, job.seed)
     failures = tuple(f for f in row.failures if (f.task, f.seed) != place)
-    try:
-        if job.task.held_out and (job.trials or trains(job.agent)):
-            job = dataclasses.replace(job, setting=_learned(row, job))
-        result = call_in_child(play, job, seconds)
-    except (ChildError, InvalidArgumentError) as error:
-        return dataclasses.replace(row, failures=(*failures, Failure(*place, str(error))))
-    entry = Entry(*place, result)
-    return dataclasses.replace(row, failures=failures, results=(*row.results, entry))
+    if isinstance(answer, Exception):
+        return dataclasses.replace(row, failures=(*failures, Failure(*place, str(answer))))
+    results = (*row.results, Entry(*place, answer))
+    return dataclasses.replace(row, failures=failures, results=results)
 
 
-def _learned(row: Row, job: Job) -> dict[str, Any]:
-    """The setting with which the base of a variant was scored; nothing is learned on a variant."""
+def _taught(row: Row, job: Job) -> Job:
+    """The job with the setting of its base, if it is a variant; nothing is learned on a variant.
+
+    Raises:
+        InvalidArgumentError: the base has no result.
+    """
+    if not job.task.held_out or not (job.trials or trains(job.agent)):
+        return job
     for entry in row.results:
         if (entry.task, entry.seed) == (job.base.name, job.seed):
-            setting: dict[str, Any] = entry.result.agent_config.get("tuning", {}).get("chosen", {})
-            return setting
+            setting = entry.result.agent_config.get("tuning", {}).get("chosen", {})
+            return dataclasses.replace(job, setting=setting)
     raise InvalidArgumentError(
         f"{job.task.name} is a held-out variant: the agent plays it as it learned {job.base.name}, "
         "which has no result."
@@ -192,8 +202,8 @@ def _learned(row: Row, job: Job) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _progress(label: str, total: int, shown: bool) -> Iterator[Callable[[int, str], None]]:
-    """A progress bar on stderr; yields ``advance(steps, what)``."""
+def _progress(label: str, total: int, shown: bool) -> Iterator[Callable[[str], None]]:
+    """A progress bar on stderr; yields ``advance(what was done)``."""
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -204,4 +214,4 @@ def _progress(label: str, total: int, shown: bool) -> Iterator[Callable[[int, st
     )  # fmt: skip
     with Progress(*columns, console=Console(stderr=True), disable=not shown) as progress:
         bar = progress.add_task(escape(label), total=total, what="")
-        yield lambda steps, what: progress.update(bar, advance=steps, what=what)
+        yield lambda what: progress.update(bar, advance=1, what=what)

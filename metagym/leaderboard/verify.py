@@ -52,6 +52,7 @@ def verify_row(
     seed: int = 0,
     agent: str | None = None,
     time_limit: float | None = None,
+    workers: int = 1,
     trust: bool = False,
     progress: bool = True,
 ) -> list[Check]:
@@ -64,7 +65,7 @@ def verify_row(
         seed: of the drawing.
         agent: what plays in place of the row's own text, such as the folder of its checkpoints,
             which spares the training.
-        time_limit, progress: as for ``run_suite``.
+        time_limit, workers, progress: as for ``run_suite``.
         trust: unpickle zip files of Stable-Baselines3, and import the module that the row names.
 
     Returns:
@@ -98,7 +99,7 @@ def verify_row(
             ruleset=ruleset, space=space,
             tasks=[task.name for task in suite.tasks if task.name in needed],
             seeds=sorted({entry.seed for entry in row.results} & set(suite.seeds)),
-            time_limit=time_limit, trust=trust, progress=progress,
+            time_limit=time_limit, workers=workers, trust=trust, progress=progress,
         )  # fmt: skip
     retrained = trains(row.agent) and agent is None
     return compare_rows(row, again, [task.name for task in scored], retrained=retrained)

@@ -19,7 +19,7 @@ import torch
 from gymnasium.vector import VectorEnv
 from torch import nn
 
-from metagym.core.optimization import REWARDS, OptimizationEnv
+from metagym.core.optimization import REWARDS, OptimizationEnv, acts_by_updates
 from metagym.errors import CheckpointError, InvalidArgumentError, check_choice, check_positive
 from metagym.optim.gains import GainRule
 from metagym.wrappers import GainActions, SymlogObservations
@@ -79,7 +79,7 @@ def make_training_env(
         env.close()
         env = gym.make_vec(env_id, num_envs, **kwargs, reward=reward)
     if view == "auto":
-        view = "problem" if hasattr(base, "action_scale") else "raw"
+        view = "problem" if acts_by_updates(base) else "raw"
     if view == "raw":
         return SymlogObservations(env), None
     rule = GainRule(per=view, step_size=step_size, memory=memory)

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from metagym.baselines.few_shot import METHODS
@@ -110,6 +111,7 @@ def groups() -> list[Group]:
     optimizers = importlib.import_module("metagym.agents.optimizers")
     bandits = importlib.import_module("metagym.agents.bandits")
     tabular = importlib.import_module("metagym.agents.tabular")
+    search_agents = importlib.import_module("metagym.agents.search_agents")
     by_module: dict[str, dict[str, Any]] = {}
     for name, target in UNTRAINED.items():
         by_module.setdefault(target.split(":")[0].rpartition(".")[2], {})[name] = _load(target)
@@ -143,7 +145,8 @@ def groups() -> list[Group]:
             about="maze|navigation",
         ),
         Group(
-            "search", "Architecture search", _SEARCH, [*map(_searcher, _SEARCHERS)],
+            "search", "Architecture search", _SEARCH,
+            [*map(_search_agent, search_agents.AGENTS), *map(_searcher, _SEARCHERS)],
             about="architecture|searcher|cells|chains",
         ),
         Group(
@@ -177,7 +180,8 @@ _TRAINED = (
 )
 _SHIPPED = "Folders of `metagym/pretrained/`: a few kilobytes of weights, and how they came about."
 _WALKS = "Explorers that were written, oracles that see the task, and random actions."
-_SEARCH = "What proposes architectures to `search` in `metagym.agents.architecture_search`."
+_SEARCH = "Names in small letters are agents, for `ArchitectureSearchTrial-v0`; the classes propose\
+ architectures to `search` in `metagym.agents.architecture_search`."
 _SEARCHERS = (
     "metagym.agents.architecture_search:RandomSearch",
     "metagym.agents.architecture_search:RegularizedEvolution",
@@ -268,6 +272,20 @@ def _grid(name: str, module: Any) -> str:
         return ""
     rows = [(code(argument), code(repr(tuple(values)))) for argument, values in grid.items()]
     return "## Tuned on the train split\n\n" + table(("name", "among"), rows)
+
+
+def _search_agent(name: str) -> Page:
+    """A searcher as an agent: its own settings and their values there, and the agent's seed."""
+    module = importlib.import_module("metagym.agents.search_agents")
+    make = module.AGENTS[name]
+    kind, values = make.args[0], SimpleNamespace(**make().config)
+    seed = [setting for setting in settings(module.SearchAgent) if setting.name == "seed"]
+    return Page(
+        name,
+        description(kind),
+        f"metagym evaluate {name} ArchitectureSearchTrial-v0",
+        [*settings(kind, values), *seed],
+    )
 
 
 def _searcher(target: str) -> Page:

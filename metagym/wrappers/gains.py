@@ -9,6 +9,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 
+from metagym.core.optimization import acts_by_updates
 from metagym.errors import InvalidActionError, InvalidArgumentError
 from metagym.optim.gains import BOUND, GainRule
 
@@ -30,7 +31,7 @@ class GainActions(VectorWrapper):
     def __init__(self, env: VectorEnv, rule: GainRule) -> None:
         super().__init__(env)
         base: Any = env.unwrapped
-        if not hasattr(base, "action_scale"):
+        if not acts_by_updates(base):
             raise InvalidArgumentError(
                 f"GainActions needs an environment whose action is a parameter update, as "
                 f"LearnToOptimize-v0; got {env}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from metagym.errors import InvalidArgumentError
-from metagym.leaderboard.child import ChildError, call_in_child
+from metagym.leaderboard.child import ChildError, call_in_children
 
 
 def double(number):
@@ -34,6 +35,17 @@ def hang(path):
     time.sleep(60)
 
 
+def first_hangs(item):
+    path, hangs = item
+    if hangs:
+        path.with_suffix(".new").write_text(str(os.getpid()))
+        path.with_suffix(".new").rename(path)
+        time.sleep(60)
+    while not path.is_file():
+        time.sleep(0.01)
+    return "done"
+
+
 def is_running(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
@@ -41,10 +53,37 @@ def is_running(pid: int) -> bool:
         return False
 
 
+def meet(place):
+    """Return once both have come."""
+    folder, name = place
+    (folder / name).touch()
+    while len(list(folder.iterdir())) < 2:
+        time.sleep(0.01)
+    return name
+
+
 def test_every_call_has_a_process_of_its_own():
-    (first, one), (second, other) = (call_in_child(double, n, 60) for n in (2, 3))
-    assert (first, second) == (4, 6)
-    assert len({one, other, os.getpid()}) == 3
+    pids = []
+    for number, (doubled, pid) in call_in_children(double, [2, 3], 60):
+        assert doubled == 2 * number
+        pids.append(pid)
+    assert len({*pids, os.getpid()}) == 3
+
+
+def test_so_many_workers_work_at_the_same_time(tmp_path):
+    places = [(tmp_path, "here"), (tmp_path, "there")]
+    answers = dict(call_in_children(meet, places, 60, workers=2))
+    assert answers == {place: place[1] for place in places}
+
+
+def test_what_is_left_is_killed_when_nobody_waits_any_more(tmp_path):
+    items = [(tmp_path / "pid", hangs) for hangs in (True, False)]
+    calls = call_in_children(first_hangs, items, 60, workers=2)
+    assert next(calls) == (items[1], "done")
+    pid = int((tmp_path / "pid").read_text())
+    assert is_running(pid)
+    calls.close()
+    assert not is_running(pid)
 
 
 @pytest.mark.parametrize(
@@ -57,15 +96,16 @@ def test_every_call_has_a_process_of_its_own():
     ],
 )
 def test_what_goes_wrong_is_one_line(kind, message):
-    with pytest.raises(ChildError, match=message):
-        call_in_child(fail, kind, 60)
+    [(item, error)] = call_in_children(fail, [kind], 60)
+    assert item == kind and isinstance(error, ChildError)
+    assert re.search(message, str(error))
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc to see processes")
 def test_what_hangs_is_killed_with_all_that_it_has_started(tmp_path):
-    call_in_child(double, 1, 60)  # the first start is slow
-    with pytest.raises(ChildError, match="not through after 3 s"):
-        call_in_child(hang, tmp_path / "pid", 3.0)
+    assert len(list(call_in_children(double, [1], 60))) == 1  # the first start is slow
+    [(_, error)] = call_in_children(hang, [tmp_path / "pid"], 3.0)
+    assert str(error) == "not through after 3 s"
     pid = int((tmp_path / "pid").read_text())
     deadline = time.monotonic() + 10
     while is_running(pid) and time.monotonic() < deadline:

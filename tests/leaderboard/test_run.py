@@ -61,15 +61,14 @@ def test_a_run_goes_on_where_it_was_cut_short_and_tries_failures_again(
 ):
     calls = []
 
-    def call(work, job, seconds):
-        calls.append((job.task.name, job.seed))
-        if len(calls) == 2:
-            raise ChildError("bad luck")
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return work(job)
+    def call(work, jobs, seconds, workers):
+        for job in jobs:
+            calls.append((job.task.name, job.seed))
+            if len(calls) == 4:
+                raise KeyboardInterrupt
+            yield job, ChildError("bad luck") if len(calls) == 2 else work(job)
 
-    monkeypatch.setattr(run_module, "call_in_child", call)
+    monkeypatch.setattr(run_module, "call_in_children", call)
     with pytest.raises(KeyboardInterrupt):
         run(STILL, suite, tmp_path / "out", note="by us")
     cut = Row.load(tmp_path / "out" / "row.json")
@@ -97,7 +96,8 @@ def test_the_folder_of_another_run_is_refused(suite, tuned_suite, tmp_path, here
     ("agent", "options", "message"),
     [
         ("pppo", {}, "no agent 'pppo'. Did you mean 'ppo'"),
-        ("ppo:steps=3", {}, "settings of its recipe"),
+        ("ppo:steps=3", {}, "the suite says how long; leave 'steps' out"),
+        ("ppo:learning_rte=1", {}, "Did you mean 'learning_rate'"),
         ("adam:lrr=1", {}, "Did you mean 'lr'"),
         (STILL, {"tasks": ["norrow"]}, "Did you mean 'narrow'"),
         (STILL, {"seeds": [3]}, "seeds 10, 11, 12, 13, 14; 3 is none"),
@@ -131,6 +131,13 @@ def test_what_trains_is_trained_for_each_seed_but_not_on_variants(suite, tmp_pat
     assert [e.result.scores for e in again.results] == [e.result.scores for e in row.results]
     gone = run(str(tmp_path / "out" / "checkpoints"), suite, tmp_path / "gone", seeds=[11])
     assert "holds no checkpoint for narrow" in gone.failures[0].error
+
+
+def test_what_trains_takes_settings_of_its_own(suite, tmp_path, here, toy):
+    row = run("toy:size=0.25", suite, tmp_path / "out", tasks=["narrow"], seeds=[10])
+    config = tmp_path / "out" / "checkpoints" / "narrow" / "seed10" / "config.json"
+    assert json.loads(config.read_text())["size"] == 0.25
+    assert row.agent == row.name == "toy:size=0.25" and row.results[0].result.training
 
 
 def test_a_variant_needs_what_was_learned_for_its_base(suite, tmp_path, here, toy):

@@ -28,7 +28,7 @@ from metagym.baselines.learned_optimizers.coordinatewise import LSTMRule, Observ
 from metagym.baselines.learned_optimizers.loop import Learner, run
 from metagym.baselines.learned_optimizers.unrolled import Evaluate, unroll
 from metagym.checkpoint import Checkpoint, load_checkpoint
-from metagym.core.optimization import DIVERGENCE, EPSILON, OptimizationEnv
+from metagym.core.optimization import DIVERGENCE, EPSILON, OptimizationEnv, acts_by_updates
 from metagym.core.task import Task
 from metagym.errors import (
     CheckpointError,
@@ -200,7 +200,7 @@ class LSTMLearner(Learner):
         self.model = self.rule.network.to(choose_device(config.device))
 
     def check(self, env: OptimizationEnv) -> None:
-        if not hasattr(env, "action_scale"):
+        if not acts_by_updates(env):
             raise InvalidArgumentError(
                 "The LSTM optimiser trains where the action is a parameter update, as in "
                 f"LearnToOptimize-v0; {type(env).__name__} has other actions."

@@ -156,7 +156,7 @@ def draw_variants(suite: Suite) -> dict[str, dict[str, Any]]:
 def play(agent: Agent | str, task: SuiteTask, seed: int, **changes: Any) -> Result:
     """What the protocol says of an agent; ``changes`` are of the task's arguments."""
     return evaluate(
-        load_agent(agent, task.env_id) if isinstance(agent, str) else agent,
+        load_agent(agent, task.env_id, seed=seed) if isinstance(agent, str) else agent,
         task.env_id, "test", task.episodes, seed, num_envs=task.num_envs,
         **{**task.kwargs, **changes},
     )  # fmt: skip

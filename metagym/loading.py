@@ -16,7 +16,7 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -76,12 +76,13 @@ _FAMILIES = (
 )
 
 
-def load_agent(text: str, env_id: str | None = None) -> Agent:
+def load_agent(text: str, env_id: str | None = None, seed: int | None = None) -> Agent:
     """The agent that ``text`` names, ready for ``evaluate``.
 
     Args:
         text: see the top of this file; a name shipped in ``metagym/pretrained`` works too.
         env_id: where it is going to act; a checkpoint of another version of it is refused.
+        seed: of an agent that takes one, unless ``text`` has it.
 
     Raises:
         InvalidArgumentError: no such agent, module, class or argument.
@@ -95,9 +96,9 @@ def load_agent(text: str, env_id: str | None = None) -> Agent:
         return cast(Agent, shipped)
     target, arguments = split_arguments(text)
     if ":" in target:
-        return _build(_import(target), arguments, text)
+        return _build(_import(target), arguments, text, seed)
     if target in UNTRAINED:
-        return _build(_import(UNTRAINED[target]), arguments, text)
+        return _build(_import(UNTRAINED[target]), arguments, text, seed)
     if target in TRAINED or target in SUPERVISED:
         raise InvalidArgumentError(
             f"The agent {target!r} has to be trained: metagym train {target} ENV --out "
@@ -105,7 +106,7 @@ def load_agent(text: str, env_id: str | None = None) -> Agent:
         )
     families = _families()
     if target in families:
-        return _build(families[target], arguments, text)
+        return _build(families[target], arguments, text, seed)
     names = agent_names()
     raise InvalidArgumentError(
         f"There is no agent {target!r}.{nearest(target, names)} Known: {', '.join(names)}; or give "
@@ -193,9 +194,11 @@ def _import(target: str) -> Any:
     return getattr(found, name)
 
 
-def _build(factory: Any, arguments: dict[str, Any], text: str) -> Agent:
+def _build(factory: Any, arguments: dict[str, Any], text: str, seed: int | None) -> Agent:
     """``factory(**arguments)``, or ``factory`` itself if it is an agent already."""
     is_agent = isinstance(factory, Agent) and not isinstance(factory, type)
+    if seed is not None and not is_agent and "seed" in _parameters(factory):
+        arguments = {"seed": seed, **arguments}
     agent = factory if is_agent and not arguments else _call(factory, arguments, text)
     if not isinstance(agent, Agent):
         raise InvalidArgumentError(
@@ -208,10 +211,7 @@ def _build(factory: Any, arguments: dict[str, Any], text: str) -> Agent:
 def _call(factory: Any, arguments: dict[str, Any], text: str) -> Any:
     if not callable(factory):
         raise InvalidArgumentError(f"{text} is a {type(factory).__name__}; it cannot be called.")
-    try:
-        known = inspect.signature(factory).parameters
-    except ValueError:  # some built-in types have none
-        known = inspect.signature(lambda **_: None).parameters
+    known = _parameters(factory)
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
         for name in arguments:
             if name not in known:
@@ -223,6 +223,13 @@ def _call(factory: Any, arguments: dict[str, Any], text: str) -> Any:
         return factory(**arguments)
     except TypeError as error:
         raise InvalidArgumentError(f"{text}: {error}.") from None
+
+
+def _parameters(factory: Any) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(factory).parameters
+    except (TypeError, ValueError):  # some built-in types have none; other things cannot be called
+        return inspect.signature(lambda **_: None).parameters
 
 
 def _families() -> dict[str, Callable[..., Agent]]:

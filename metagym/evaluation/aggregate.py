@@ -55,13 +55,35 @@ def probability_of_improvement(x: np.ndarray, y: np.ndarray) -> float:
         InvalidArgumentError: no scores [runs, tasks], one that is not finite, or not the same
             number of tasks.
     """
-    x, y = _check(x), _check(y)
-    if x.shape[1] != y.shape[1]:
-        raise InvalidArgumentError(
-            f"Scores on {x.shape[1]} tasks cannot be compared with scores on {y.shape[1]}."
-        )
-    by_task = map(statistics.probability_of_improvement, x.T, y.T)
-    return float(np.mean(list(by_task)))
+    return float(_share_won(*_check_pair(x, y)))
+
+
+def probability_of_improvement_interval(x: np.ndarray, y: np.ndarray, *, seed: int = 0) -> Estimate:
+    """``probability_of_improvement`` with its 95 % interval.
+
+    Percentiles of a stratified bootstrap: runs of x and runs of y are drawn with replacement within
+    each task, independently of each other.
+
+    Args:
+        x: scores [runs, tasks].
+        y: scores [other runs, tasks].
+        seed: of the drawing.
+
+    Raises:
+        InvalidArgumentError: as of ``probability_of_improvement``.
+    """
+    x, y = _check_pair(x, y)
+    tasks = x.shape[1]
+
+    def of_flat(flat: np.ndarray) -> np.ndarray:  # x and then y, task by task
+        parts = np.split(flat, [x.size], axis=-1)
+        return _share_won(*(_by_task(part, tasks) for part in parts))
+
+    first = np.repeat(np.arange(tasks), len(x))
+    second = np.repeat(tasks + np.arange(tasks), len(y))
+    flat = np.concatenate([np.ravel(x.T), np.ravel(y.T)])
+    strata = np.concatenate([first, second])
+    return statistics.estimate(flat, of_flat, strata=strata, seed=seed)
 
 
 def performance_profile(scores: np.ndarray, thresholds: np.ndarray = THRESHOLDS) -> np.ndarray:
@@ -72,6 +94,25 @@ def performance_profile(scores: np.ndarray, thresholds: np.ndarray = THRESHOLDS)
     """
     above = _check(scores)[:, :, None] > np.asarray(thresholds)
     return np.asarray(above.mean(axis=(0, 1)))
+
+
+def performance_profile_band(
+    scores: np.ndarray, thresholds: np.ndarray = THRESHOLDS, *, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """The ends of the profile's 95 % intervals at each threshold, twice [thresholds].
+
+    Percentiles of the same bootstrap as in ``aggregate_interval``: of the runs that are drawn for a
+    task, a binomial number is above the threshold.
+
+    Raises:
+        InvalidArgumentError: no scores [runs, tasks], or one that is not finite.
+    """
+    above = _check(scores)[:, :, None] > np.asarray(thresholds)
+    runs, tail = len(above), (1 - statistics.CONFIDENCE) / 2
+    size = (statistics.RESAMPLES, *above.shape[1:])
+    drawn = np.random.default_rng(seed).binomial(runs, above.mean(axis=0), size)
+    low, high = np.quantile(drawn.mean(axis=1) / runs, (tail, 1 - tail), axis=0)
+    return low, high
 
 
 def aggregate_interval(scores: np.ndarray, statistic: Statistic, *, seed: int = 0) -> Estimate:
@@ -91,10 +132,31 @@ def aggregate_interval(scores: np.ndarray, statistic: Statistic, *, seed: int = 
     runs, tasks = _check(scores).shape
 
     def of_flat(flat: np.ndarray) -> np.ndarray:  # task by task, as the strata are
-        return statistic(flat.reshape(*flat.shape[:-1], tasks, runs).swapaxes(-2, -1))
+        return statistic(_by_task(flat, tasks))
 
     strata = np.repeat(np.arange(tasks), runs)
     return statistics.estimate(np.ravel(np.transpose(scores)), of_flat, strata=strata, seed=seed)
+
+
+def _by_task(flat: np.ndarray, tasks: int) -> np.ndarray:
+    """[..., runs, tasks] of what stands task by task, [..., tasks * runs]."""
+    return flat.reshape(*flat.shape[:-1], tasks, -1).swapaxes(-2, -1)
+
+
+def _share_won(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Of all pairs of runs, [..., runs, tasks] each, the share that x wins; ties count half."""
+    x, y = x[..., :, None, :], y[..., None, :, :]
+    won, not_lost = (pairs.mean(axis=(-3, -2, -1)) for pairs in (x > y, x >= y))
+    return np.asarray((won + not_lost) / 2)
+
+
+def _check_pair(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    x, y = _check(x), _check(y)
+    if x.shape[1] != y.shape[1]:
+        raise InvalidArgumentError(
+            f"Scores on {x.shape[1]} tasks cannot be compared with scores on {y.shape[1]}."
+        )
+    return x, y
 
 
 def _check(scores: np.ndarray) -> np.ndarray:

@@ -168,14 +168,11 @@ class Result:
         """The result that ``to_json`` wrote, checked.
 
         Raises:
-            ResultError: not JSON, a newer format, a missing or unknown key, a value of the wrong
-                type, or statistics that are not those of the scores.
+            ResultError: not JSON, a newer format, a missing or unknown field, a value that cannot
+                be, or statistics that are not those of the scores; the message has the path of
+                the field.
         """
-        try:
-            values = json.loads(text)
-        except ValueError as error:
-            raise ResultError(f"This result is no JSON: {error}.") from None
-        return cls._from_dict(values)
+        return cls.from_values(read_json(text))
 
     def save(self, path: str | Path) -> None:
         """Write ``to_json`` to ``path``, whole or not at all."""
@@ -190,59 +187,35 @@ class Result:
             raise ResultError(f"{path}: {error}") from None
 
     @classmethod
-    def _from_dict(cls, values: Any) -> Result:
-        if not isinstance(values, dict) or not isinstance(values.get("format"), int):
-            raise ResultError("This is not a result of metagym.")
+    def from_values(cls, values: Any, path: str = "") -> Result:
+        """The result of what ``read_json`` read, checked.
+
+        Args:
+            values: the object of a result.
+            path: of the object in its file, such as "results[3].result."; messages begin with it.
+
+        Raises:
+            ResultError: as of ``from_json``.
+        """
+        if not isinstance(values, dict) or type(values.get("format")) is not int:
+            raise ResultError(f"{path or 'This '}is not a result of metagym.")
         if values["format"] > FORMAT:
             raise ResultError(
-                f"This result has format {values['format']}; update metagym, which reads {FORMAT}."
+                f"{path}format {values['format']} is newer than {FORMAT}; update metagym."
             )
-        values.setdefault("group", 1)  # results of before groups existed
+        values = {"group": 1, **values}  # the default of results that do not say
         names = [entry.name for entry in dataclasses.fields(cls)]
         for name in values:
             if name not in names:
-                raise ResultError(f"A result has no {name!r}.{nearest(name, names)}")
+                raise ResultError(f"{path}{name} is no field of a result.{nearest(name, names)}")
         for name in names:
             if name not in values:
-                raise ResultError(f"The result lacks {name!r}.")
-            _check_type(name, values[name])
+                raise ResultError(f"{path}{name} is missing.")
+            _check_type(values[name], _TYPES.get(name, int), f"{path}{name}")
+        _check_values(values, path)
         for name in ("interval", "iqm_interval"):
             values[name] = tuple(values[name])
-        _check_numbers(values)
         return cls(**values)
-
-
-_TYPES: dict[type | tuple[type, ...], tuple[str, ...]] = {
-    str: ("env_id", "agent", "metric", "command", "device"),
-    dict: ("env_kwargs", "agent_config", "extras", "versions"),
-    list: ("scores", "interval", "iqm_interval", "returns", "lengths"),
-    bool: ("privileged", "minimize", "finished"),
-    int: ("seed", "num_envs", "group", "env_steps"),
-    (int, float): ("mean", "iqm", "wall_time_s"),
-    (str, type(None)): ("split", "git_commit"),
-    (dict, type(None)): ("training", "curves"),
-    (bool, type(None)): ("git_dirty",),
-}
-
-
-def _check_type(name: str, value: Any) -> None:
-    for kinds, names in _TYPES.items():
-        if name in names and not isinstance(value, kinds):
-            raise ResultError(f"The result's {name!r} has a {type(value).__name__}: {value!r:.40}.")
-
-
-def _check_numbers(values: dict[str, Any]) -> None:
-    """The scores are finite numbers, as many as there are episodes, and the mean is theirs."""
-    scores = values["scores"]
-    if not scores or not all(type(score) in (int, float) for score in scores):
-        raise ResultError("The result's 'scores' have to be a list of at least one number.")
-    for name, per_episode in {**values["extras"], "lengths": values["lengths"]}.items():
-        if not isinstance(per_episode, list) or len(per_episode) != len(scores):
-            raise ResultError(f"The result's {name!r} is not a list of {len(scores)} values.")
-    for name, statistic in (("mean", statistics.mean), ("iqm", statistics.iqm)):
-        actual = float(statistic(np.array(scores, dtype=np.float64)))
-        if not math.isclose(values[name], actual, rel_tol=1e-6, abs_tol=1e-9):
-            raise ResultError(f"The result's {name} {values[name]} is not its scores' ({actual}).")
 
 
 def jsonable(value: Any) -> Any:
@@ -258,3 +231,107 @@ def jsonable(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if value is None or isinstance(value, (bool, int, str)) else repr(value)
+
+
+def read_json(text: str) -> Any:
+    """What a JSON text says, if every number is finite and every field is there once.
+
+    Raises:
+        ResultError: no JSON, a field twice, a number that no float holds, or deeper nesting than
+            any file of metagym has.
+    """
+    try:
+        values = json.loads(text, object_pairs_hook=_object)
+    except (ValueError, RecursionError) as error:
+        raise ResultError(f"This is no JSON: {error}.") from None
+    _check_finite(values, "", 0)
+    return values
+
+
+# -- the inside --------------------------------------------------------------------------------
+
+_DEPTH = 50
+_NUMBER, _TEXT_OR_NONE, _DICT_OR_NONE = (float, int), (str, type(None)), (dict, type(None))
+_TYPES: dict[str, Any] = {
+    **dict.fromkeys(("env_id", "agent", "metric", "command", "device"), str),
+    **dict.fromkeys(("env_kwargs", "agent_config", "extras", "versions"), dict),
+    **dict.fromkeys(("scores", "interval", "iqm_interval", "returns", "lengths"), list),
+    **dict.fromkeys(("privileged", "minimize", "finished"), bool),
+    **dict.fromkeys(("mean", "iqm", "wall_time_s"), _NUMBER),
+    **dict.fromkeys(("split", "git_commit"), _TEXT_OR_NONE),
+    **dict.fromkeys(("training", "curves"), _DICT_OR_NONE),
+    "git_dirty": (bool, type(None)),
+}  # all others are whole numbers
+_WORDS = {
+    str: "text", dict: "an object", list: "a list", bool: "true or false", int: "a whole number",
+    float: "a number", type(None): "null",
+}  # fmt: skip
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the field {twice!r:.40} is there twice")
+    return values
+
+
+def _check_finite(value: Any, path: str, depth: int) -> None:
+    if depth > _DEPTH:
+        raise ResultError(f"{path:.60}... is nested too deeply.")
+    if isinstance(value, (dict, list)):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            if not isinstance(item, str):
+                at = f"{path}[{key}]" if isinstance(value, list) else f"{path}.{key}".lstrip(".")
+                _check_finite(item, at, depth + 1)
+    elif isinstance(value, (int, float)) and not abs(value) <= sys.float_info.max:
+        raise ResultError(f"{path or 'This'} has to be a finite number, not {value!r:.40}.")
+
+
+def _check_type(value: Any, kinds: Any, path: str) -> None:
+    kinds = kinds if isinstance(kinds, tuple) else (kinds,)
+    if type(value) not in kinds:
+        words = " or ".join(_WORDS[kind] for kind in kinds if kinds != _NUMBER or kind is float)
+        raise ResultError(f"{path} has to be {words}, not {value!r:.40}.")
+
+
+def _check_items(values: Any, kinds: Any, count: int, path: str) -> None:
+    if not isinstance(values, list) or len(values) != count:
+        raise ResultError(f"{path} is not a list of {count} values.")
+    for i, value in enumerate(values):
+        _check_type(value, kinds, f"{path}[{i}]")
+
+
+def _check_values(values: dict[str, Any], path: str) -> None:
+    """What lists and objects hold, and that the statistics are those of the scores."""
+    scores = values["scores"]
+    if not scores:
+        raise ResultError(f"{path}scores has to hold at least one number.")
+    count = len(scores)
+    _check_items(scores, _NUMBER, count, f"{path}scores")
+    _check_items(values["lengths"], _NUMBER, count, f"{path}lengths")
+    _check_items(values["returns"], (float, int, type(None)), count, f"{path}returns")
+    numbers = ("diverged", "steps_to_target", "target_reached")  # which metagym computes with
+    for name, items in values["extras"].items():
+        kinds = (float, int, bool) if name in numbers else (*_WORDS,)
+        _check_items(items, kinds, count, f"{path}extras.{name}")
+    for name, version in values["versions"].items():
+        _check_type(version, str, f"{path}versions.{name}")
+    for name in ("interval", "iqm_interval"):
+        _check_items(values[name], _NUMBER, 2, f"{path}{name}")
+        if values[name][0] > values[name][1]:
+            raise ResultError(f"{path}{name} ends before it begins: {values[name]}.")
+    costs = {name: values[name] for name in ("env_steps", "wall_time_s")}
+    for name in ("seconds", "steps"):
+        cost = (values["training"] or {}).get(name)
+        if cost is not None:
+            costs[f"training.{name}"] = cost
+            _check_type(cost, _NUMBER, f"{path}training.{name}")
+    for name, cost in costs.items():
+        if cost < 0:
+            raise ResultError(f"{path}{name} has to be at least 0, not {cost!r:.40}.")
+    for name, statistic in (("mean", statistics.mean), ("iqm", statistics.iqm)):
+        actual = float(statistic(np.array(scores, dtype=np.float64)))
+        if not math.isclose(values[name], actual, rel_tol=1e-6, abs_tol=1e-9):
+            raise ResultError(f"{path}{name} {values[name]} is not its scores' ({actual}).")

@@ -30,7 +30,7 @@ class ChildError(MetagymError, RuntimeError):
 
 def call_in_children(
     work: Callable[[Any], Any], items: Iterable[Item], seconds: float, workers: int = 1
-) -> Iterator[tuple[Item, Any | ChildError]]:
+) -> Iterator[tuple[Item, Any | ChildError, float]]:
     """``work(item)`` for each item, each in a new process.
 
     Args:
@@ -41,9 +41,9 @@ def call_in_children(
         workers: processes at a time.
 
     Yields:
-        Each item with its result, in the order in which they end; or with a ``ChildError``, not
-        raised, if the call raised, ended its process, or was not through in time. Its message is
-        one line and says which.
+        Each item with its result and how many seconds it took, in the order in which they end. In
+        place of a result, a ``ChildError`` (not raised) if the call raised, ended its process, or
+        was not through in time; its message is one line and says which.
     """
     context, rest = _context(), iter(items)
     running: dict[Any, tuple[Item, Any, float]] = {}
@@ -54,21 +54,22 @@ def call_in_children(
                 process = context.Process(target=_serve, args=(theirs, work, item))
                 process.start()
                 theirs.close()  # so that the line ends when the process does
-                running[ours] = item, process, time.monotonic() + seconds
+                running[ours] = item, process, time.monotonic()
             if not running:
                 return
-            first = min(deadline for _, _, deadline in running.values())
-            ready = connection.wait(list(running), max(0.0, first - time.monotonic()))
-            late = [line for line, (*_, at) in running.items() if at <= time.monotonic()]
+            oldest = min(start for _, _, start in running.values())
+            ready = connection.wait(list(running), max(0.0, oldest + seconds - time.monotonic()))
+            now = time.monotonic()
+            late = [line for line, (*_, start) in running.items() if now >= start + seconds]
             for line in dict.fromkeys([*ready, *late]):
-                item, process, _ = running[line]
+                item, process, start = running[line]
                 if line in ready:
                     answer = _answer(line, process)
                 else:
                     answer = ChildError(f"not through after {seconds:g} s")
                 del running[line]
                 _end(process, line)
-                yield item, answer
+                yield item, answer, now - start
     finally:
         for line, (_, process, _) in running.items():
             _end(process, line)

@@ -13,6 +13,7 @@ What ``AGENT`` of ``metagym leaderboard run`` may be:
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 import os
 import shutil
@@ -25,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from metagym.baselines.few_shot import METHODS
-from metagym.checkpoint import CONFIG
+from metagym.checkpoint import CONFIG, WEIGHTS, read_config
 from metagym.errors import (
     CheckpointError,
     InvalidArgumentError,
@@ -143,10 +144,13 @@ def play(job: Job) -> Result:
         setting, tuning = _tune(job)
     elif trains(job.agent):
         _train(job, setting, job.checkpoint)
-    result = _score(job, setting, job.checkpoint, job.task, "test")
+    trained = job.checkpoint if trains(job.agent) else _find(job)
+    result = _score(job, setting, trained, job.task, "test")
     config, training = dict(result.agent_config), result.training
     if tuning:
         config["tuning"] = tuning
+    if trained is not None:
+        config["weights"] = _digest(trained)
     if trains(job.agent):
         training = {**(training or {}), "task": job.base.name}
     return dataclasses.replace(result, agent_config=config, training=training)
@@ -164,11 +168,12 @@ def _tune(job: Job) -> tuple[dict[str, Any], dict[str, Any]]:
     trials: list[dict[str, Any]] = []
     steps, best = 0, math.inf
     trial_folder = job.checkpoint.with_name(f"{job.checkpoint.name}-trial")
+    trained = trial_folder if trains(job.agent) else _find(job)
     for setting in draw_settings(job.space, job.trials, job.run):
         try:
             if trains(job.agent):
                 _train(job, setting, trial_folder)
-            result = _score(job, setting, trial_folder, job.task, "train")
+            result = _score(job, setting, trained, job.task, "train")
         except Exception as error:  # a setting at which the agent fails is not the best
             trials.append({"setting": setting, "error": one_line(error)})
             continue
@@ -214,16 +219,15 @@ def _train(job: Job, setting: Mapping[str, Any], folder: Path) -> None:
 
 
 def _score(
-    job: Job, setting: Mapping[str, Any], trained: Path, task: SuiteTask, split: str
+    job: Job, setting: Mapping[str, Any], folder: Path | None, task: SuiteTask, split: str
 ) -> Result:
-    """The Result of the task's episodes, with what lies in ``trained`` if the agent is trained."""
-    folder = trained if trains(job.agent) else _find(job)
+    """The Result of the task's episodes, with what lies in ``folder`` if the agent is trained."""
     if folder is not None and setting and not trains(job.agent):
         raise InvalidArgumentError(f"{job.agent} is trained already; there is nothing to tune.")
     if task.kind == "few_shot":
         return _score_few_shot(job, folder, split)
     if folder is None:
-        agent: Any = load_agent(with_arguments(job.agent, setting), task.env_id)
+        agent: Any = load_agent(with_arguments(job.agent, setting), task.env_id, seed=job.run)
     elif folder.suffix == ".zip":
         agent = SB3Agent(folder, trust=job.trust)
     else:
@@ -247,6 +251,14 @@ def _score_few_shot(job: Job, folder: Path | None, split: str) -> Result:
         folder, task.env_id, split, task.episodes, job.seed, num_envs=task.num_envs, **task.kwargs
     )
     return _grouped(result, task.group)
+
+
+def _digest(trained: Path) -> str:
+    """SHA-256 of the weights in a folder or of a zip file, so that a row says which it was."""
+    if trained.suffix == ".zip":
+        return hashlib.sha256(trained.read_bytes()).hexdigest()
+    digest: str = read_config(trained)["files"][WEIGHTS]
+    return digest
 
 
 def _grouped(result: Result, group: int) -> Result:

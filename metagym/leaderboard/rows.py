@@ -9,18 +9,22 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from metagym.errors import MetagymError, nearest
-from metagym.evaluation.results import Result, ResultError, jsonable
-from metagym.evaluation.suites import Suite, make_suite
+from metagym.errors import InvalidArgumentError, MetagymError, check_choice, nearest
+from metagym.evaluation.results import Result, ResultError, jsonable, read_json
+from metagym.evaluation.suites import NAME, SUITES, Suite, make_suite
 from metagym.files import write_atomically
+from metagym.leaderboard.tuning import check_space
 
-FORMAT = 1
+FORMAT = 2
+SUITE = "suite.json"  # beside the rows of a suite that is none of metagym's
 
 
 class RowError(MetagymError, ValueError):
@@ -49,11 +53,13 @@ class Failure:
     Attributes:
         task, seed: as of ``Entry``.
         error: what went wrong, one line.
+        seconds: until it did.
     """
 
     task: str
     seed: int
     error: str
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -66,8 +72,9 @@ class Row:
         name: the row's, unique on the board of the suite.
         agent: what ``metagym leaderboard run`` was given: a name, a folder, module:Class.
         ruleset: how it was tuned, where the suite has rules for that.
+        space: of external tuning, {argument: values}; None where the agent's own grid was used.
+        time_limit: seconds for a task and seed; None where the suite's own held.
         authors, note, url: for the reader.
-        command: that makes the row.
         failures: what the agent failed at.
         results: what it did, in the order in which it was run.
         format: of the file.
@@ -78,13 +85,44 @@ class Row:
     name: str
     agent: str
     ruleset: str | None = None
+    space: dict[str, list[Any]] | None = None
+    time_limit: float | None = None
     authors: str = ""
     note: str = ""
     url: str = ""
-    command: str = ""
     failures: tuple[Failure, ...] = ()
     results: tuple[Entry, ...] = ()
     format: int = FORMAT
+
+    @property
+    def slug(self) -> str:
+        """The row's name in letters that every file system has: its file is SLUG.json."""
+        return re.sub(r"[^a-z0-9._]+", "-", self.name.lower()).strip("-._")
+
+    @property
+    def command(self) -> str:
+        """What makes the row, however many calls it took.
+
+        ``space.json`` stands for a file with ``space``. Folders are named as they were given, but
+        nobody has another's absolute paths: those become ``runs/NAME``.
+        """
+        agent = f"runs/{Path(self.agent).name}" if Path(self.agent).is_absolute() else self.agent
+        suite = self.suite if self.suite in SUITES else f"{self.suite}.json"
+        words = ["metagym", "leaderboard", "run", agent, suite, "--out", f"runs/{self.slug}"]
+        if self.ruleset is not None:
+            words += ["--ruleset", self.ruleset]
+        if self.space is not None:
+            words += ["--space", "space.json"]
+        if self.time_limit is not None:
+            words += ["--time-limit", f"{self.time_limit:g}"]
+        return shlex.join(words + (["--trust"] if self._unpickled else []))
+
+    @property
+    def _unpickled(self) -> bool:
+        """Whether zip files of Stable-Baselines3 played, from a folder perhaps."""
+        is_path = ":" not in self.agent
+        configs = (entry.result.agent_config for entry in self.results)
+        return self.agent.endswith(".zip") or (is_path and any("policy" in c for c in configs))
 
     # -- files -----------------------------------------------------------------------------------
 
@@ -105,22 +143,30 @@ class Row:
         """The row that ``to_json`` wrote, checked.
 
         Raises:
-            RowError: no JSON, a newer format, a missing or unknown field, or a value that cannot
+            RowError: no JSON, another format, a missing or unknown field, or a value that cannot
                 be; the message has the path of the field.
         """
         try:
-            values = json.loads(text, parse_constant=_no_number, parse_float=_finite)
-        except (ValueError, RecursionError) as error:
-            raise RowError(f"This row is no JSON: {error}.") from None
+            values = read_json(text)
+        except ResultError as error:
+            raise RowError(str(error)) from None
         if not isinstance(values, dict) or type(values.get("format")) is not int:
             raise RowError("This is not a row of a metagym leaderboard.")
-        if values["format"] > FORMAT:
-            raise RowError(f"This row has format {values['format']}; update metagym ({FORMAT}).")
+        if values["format"] != FORMAT:
+            remedy = "update metagym" if values["format"] > FORMAT else "run the agent again"
+            raise RowError(f"This row has format {values['format']}, not {FORMAT}; {remedy}.")
         fields = {name: _take(values, name, kind) for name, kind in _FIELDS.items()}
         _refuse_unknown(values, _FIELDS, "")
         for name, read in (("failures", _failure), ("results", _entry)):
             items = enumerate(fields[name])
             fields[name] = tuple(read(item, f"{name}[{i}]") for i, item in items)
+        if fields["time_limit"] is not None and fields["time_limit"] <= 0:
+            raise RowError(f"time_limit has to be positive, not {fields['time_limit']!r:.40}.")
+        if fields["space"] is not None:
+            try:
+                fields["space"] = check_space(fields["space"])
+            except InvalidArgumentError as error:
+                raise RowError(f"space: {error}") from None
         return cls(**fields)
 
     def save(self, path: str | Path) -> None:
@@ -144,7 +190,8 @@ class Row:
             InvalidArgumentError: metagym has no suite of that name.
             RowError: it is another suite, or another text of it.
         """
-        suite = make_suite(self.suite) if suite is None else suite
+        if suite is None:  # the name is anybody's text and never a path
+            suite = make_suite(check_choice("suite", self.suite, SUITES))
         if (self.suite, self.suite_digest) != (suite.name, suite.digest):
             raise RowError(
                 f"The row {self.name!r} was made on {self.suite} {self.suite_digest[:12]}, this "
@@ -171,13 +218,17 @@ class Row:
             ) from None
         return np.array(scores)
 
-    def scores(self, suite: Suite | None = None) -> np.ndarray:
+    def normalised_scores(self, suite: Suite | None = None) -> np.ndarray:
         """The same, 0 at each task's floor and 1 at its ceiling, [runs, tasks]."""
-        suite = self.suite_of(suite)
-        return np.array([
-            [task.normalise(score) for task, score in zip(suite.tasks, run, strict=True)]
-            for run in self.raw_scores(suite)
-        ])  # fmt: skip
+        suite, raw = self.suite_of(suite), self.raw_scores(suite)
+        return np.stack([task.normalise(raw[:, i]) for i, task in enumerate(suite.tasks)], axis=1)
+
+    def scores(self, suite: Suite | None = None) -> np.ndarray:
+        """What all aggregates take: the normalised scores, none below the floor, [runs, tasks].
+
+        A failure is worth the floor; so that failing never beats playing, nothing is worth less.
+        """
+        return np.maximum(self.normalised_scores(suite), 0.0)
 
     def summary(self, suite: Suite | None = None) -> dict[str, Any]:
         """What a table shows of the row, JSON-able; see ``metagym.leaderboard.summary``."""
@@ -187,22 +238,41 @@ class Row:
 
 
 def load_rows(folder: str | Path) -> list[Row]:
-    """All rows below a folder: every ``*.json``, in the order of their paths.
+    """All rows below a folder, unchecked: every ``*.json`` but suites, in the order of their paths.
+
+    ``metagym.leaderboard.submission.load_board`` reads a board and checks it.
 
     Raises:
         RowError: there is no such folder, or a file in it is no row.
     """
     if not Path(folder).is_dir():
         raise RowError(f"{folder} is no folder of rows.")
-    return [Row.load(path) for path in sorted(Path(folder).rglob("*.json"))]
+    paths = sorted(Path(folder).rglob("*.json"))
+    return [Row.load(path) for path in paths if path.name != SUITE]
+
+
+def find_suite(name: str, board: str | Path) -> Suite | None:
+    """The suite that a board holds in BOARD/NAME/suite.json; None where there is no such file.
+
+    Raises:
+        SuiteError: the file is damaged.
+    """
+    if name in SUITES or not NAME.fullmatch(name):  # a name is never a path
+        return None
+    path = Path(board) / name / SUITE
+    return make_suite(path) if path.is_file() else None
 
 
 # -- the inside --------------------------------------------------------------------------------
 
-_KINDS = {str: "text", int: "a whole number", list: "a list", dict: "an object"}
+_KINDS = {
+    str: "text", int: "a whole number", float: "a number", list: "a list", dict: "an object",
+}  # fmt: skip
 _FIELDS: dict[str, tuple[type, ...]] = {
     **{entry.name: (str,) for entry in dataclasses.fields(Row)},
     "ruleset": (str, type(None)),
+    "space": (dict, type(None)),
+    "time_limit": (float, int, type(None)),
     "failures": (list,),
     "results": (list,),
     "format": (int,),
@@ -223,38 +293,27 @@ def _refuse_unknown(values: dict[str, Any], known: Any, path: str) -> None:
             raise RowError(f"{path}{name} is no field of a row.{nearest(name, known)}")
 
 
-def _place(values: Any, path: str, third: str, kind: type) -> tuple[str, int, Any]:
-    """Task and seed, and the third field of a failure or an entry."""
+def _place(values: Any, path: str, *others: str) -> tuple[str, int]:
+    """Task and seed of a failure or an entry, which has these other fields and no more."""
     if not isinstance(values, dict):
         raise RowError(f"{path} has to be an object, not {values!r:.40}.")
-    _refuse_unknown(values, ("task", "seed", third), f"{path}.")
-    return (
-        _take(values, "task", (str,), f"{path}."),
-        _take(values, "seed", (int,), f"{path}."),
-        _take(values, third, (kind,), f"{path}."),
-    )
+    _refuse_unknown(values, ("task", "seed", *others), f"{path}.")
+    path = f"{path}."
+    return _take(values, "task", (str,), path), _take(values, "seed", (int,), path)
 
 
 def _failure(values: Any, path: str) -> Failure:
-    return Failure(*_place(values, path, "error", str))
+    place, path = _place(values, path, "error", "seconds"), f"{path}."
+    seconds = _take(values, "seconds", (float, int), path)
+    if seconds < 0:
+        raise RowError(f"{path}seconds has to be at least 0, not {seconds!r:.40}.")
+    return Failure(*place, _take(values, "error", (str,), path), seconds)
 
 
 def _entry(values: Any, path: str) -> Entry:
-    task, seed, result = _place(values, path, "result", dict)
-    path = f"{path}.result"
-    for i, score in enumerate(_take(result, "scores", (list,), f"{path}.")):
-        if type(score) not in (int, float):
-            raise RowError(f"{path}.scores[{i}] has to be a number, not {score!r:.40}.")
+    place, path = _place(values, path, "result"), f"{path}.result"
+    result = _take(values, "result", (dict,), path.removesuffix("result"))
     try:
-        return Entry(task, seed, Result.from_json(json.dumps(result)))
+        return Entry(*place, Result.from_values(result, f"{path}."))
     except ResultError as error:
-        raise RowError(f"{path}: {error}") from None
-
-
-def _no_number(text: str) -> Any:
-    raise ValueError(f"{text} is no number")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    return number if math.isfinite(number) else _no_number(text)
+        raise RowError(str(error)) from None

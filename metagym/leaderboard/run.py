@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import shlex
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -78,9 +77,11 @@ def run_suite(
     played = agent
     if ruleset == "self-tuning" and agent in FIELD_DEFAULTS:
         played = with_arguments(agent, FIELD_DEFAULTS[agent])
-    row = _begin(Path(out), Row(
-        suite.name, suite.digest, name or ", ".join(filter(None, (agent, ruleset))), agent,
-        ruleset, authors, note, url, _command(agent, suite, out, ruleset, space, time_limit, trust),
+    row = _begin(Path(out), suite, Row(
+        suite=suite.name, suite_digest=suite.digest,
+        name=name or ", ".join(filter(None, (agent, ruleset))), agent=agent, ruleset=ruleset,
+        space=None if space is None else check_space(space), time_limit=time_limit,
+        authors=authors, note=note, url=url,
     ))  # fmt: skip
     done = {(entry.task, entry.seed) for entry in row.results}
     jobs = [
@@ -99,11 +100,11 @@ def run_suite(
                 try:
                     ready.append(_taught(row, job))
                 except InvalidArgumentError as error:
-                    row = _record(row, job, error)
+                    row = _record(row, job, error, 0.0)
                     advance(job.place)
             row.save(Path(out) / ROW)
-            for job, answer in call_in_children(play, ready, limit, workers):
-                row = _record(row, job, answer)
+            for job, answer, taken in call_in_children(play, ready, limit, workers):
+                row = _record(row, job, answer, taken)
                 row.save(Path(out) / ROW)
                 advance(job.place)
     return row
@@ -136,49 +137,35 @@ def _tuning(
     return suite.tuning_trials, check_space(GRIDS[agent] if space is None else space)
 
 
-def _command(
-    agent: str,
-    suite: Suite,
-    out: str | Path,
-    ruleset: str | None,
-    space: Space | None,
-    time_limit: float | None,
-    trust: bool,
-) -> str:
-    """The command that makes the whole row, of whatever parts it was made."""
-    folder = f"runs/{Path(out).name}"  # wherever it was: the path is nobody else's business
-    words = ["metagym", "leaderboard", "run", agent, suite.name, "--out", folder]
-    if ruleset is not None:
-        words += ["--ruleset", ruleset]
-    if space is not None:
-        words += ["--space", "space.json"]  # which is in the results
-    if time_limit is not None:
-        words += ["--time-limit", f"{time_limit:g}"]
-    return shlex.join(words + (["--trust"] if trust else []))
-
-
-def _begin(out: Path, new: Row) -> Row:
+def _begin(out: Path, suite: Suite, new: Row) -> Row:
     """The row in ``out``, if it is of the same run, or the new one, saved there."""
-    if not (out / ROW).is_file():
+    if (out / ROW).is_file():
+        old = Row.load(out / ROW)
+        for field in ("suite", "suite_digest", "agent", "ruleset", "space", "name"):
+            if getattr(old, field) != getattr(new, field):
+                raise RowError(
+                    f"{out / ROW} has {field} {getattr(old, field)!r}, this run "
+                    f"{getattr(new, field)!r}; go on with the same, or choose another folder."
+                )
+        longest = max(row.time_limit or suite.time_limit for row in (old, new))
+        new = dataclasses.replace(
+            new, results=old.results, failures=old.failures, time_limit=longest
+        )
+    else:
         refuse_existing("--out", out, f"; it has no {ROW} to go on from")
-        new.save(out / ROW)
-        return new
-    old = Row.load(out / ROW)
-    for field in ("suite", "suite_digest", "agent", "ruleset", "name"):
-        if getattr(old, field) != getattr(new, field):
-            raise RowError(
-                f"{out / ROW} has {field} {getattr(old, field)!r}, this run "
-                f"{getattr(new, field)!r}; go on with the same, or choose another folder."
-            )
-    return dataclasses.replace(new, results=old.results, failures=old.failures)
+    if new.time_limit == suite.time_limit:
+        new = dataclasses.replace(new, time_limit=None)
+    new.save(out / ROW)
+    return new
 
 
-def _record(row: Row, job: Job, answer: Result | Exception) -> Row:
+def _record(row: Row, job: Job, answer: Result | Exception, seconds: float) -> Row:
     """The row with the result of a job, or with its failure, in the place of an earlier one."""
     place = (job.task.name, job.seed)
     failures = tuple(f for f in row.failures if (f.task, f.seed) != place)
     if isinstance(answer, Exception):
-        return dataclasses.replace(row, failures=(*failures, Failure(*place, str(answer))))
+        failed = Failure(*place, str(answer), round(seconds, 1))
+        return dataclasses.replace(row, failures=(*failures, failed))
     results = (*row.results, Entry(*place, answer))
     return dataclasses.replace(row, failures=failures, results=results)
 

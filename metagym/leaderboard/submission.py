@@ -6,7 +6,6 @@ All that is wrong is said at once. What cannot be seen in a file, such as a forg
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -40,7 +39,7 @@ class SubmissionError(RowError):
 
 def file_name(row: Row) -> str:
     """The name of the row's file on a board, in letters that every file system has."""
-    return re.sub(r"[^a-z0-9._]+", "-", row.name.lower()).strip("-._") + ".json"
+    return f"{row.slug}.json"
 
 
 def add_rows(

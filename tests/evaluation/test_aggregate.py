@@ -48,6 +48,39 @@ def test_probability_of_improvement_by_hand_and_as_mann_whitney():
     assert aggregate.probability_of_improvement(x * scale, y * scale) == pytest.approx(0.5416667)
 
 
+def test_the_interval_of_the_probability_resamples_both_rows():
+    x = np.array([[1.0, 4.0], [3.0, 5.0], [2.0, 6.0]])
+    y = np.array([[2.5, 1.0], [0.0, 2.0]])
+    found = aggregate.probability_of_improvement_interval(x, y)
+    # Task 1: of a resample of x a share a ~ B(3, 1/3) / 3 beats 2.5 and all beat 0. Task 2: all.
+    assert found.value == aggregate.probability_of_improvement(x, y) == pytest.approx(5 / 6)
+    rng = np.random.default_rng(1)
+    a, upper = rng.binomial(3, 1 / 3, 100_000) / 3, rng.binomial(2, 1 / 2, 100_000) / 2
+    shares = (1 + upper * a + (1 - upper)) / 2
+    assert (found.low, found.high) == pytest.approx(np.quantile(shares, (0.025, 0.975)))
+    assert found.low < found.value < found.high == 1.0
+    same = aggregate.probability_of_improvement_interval(x, x)
+    assert same.value == 0.5 and same.low < 0.5 < same.high
+
+
+def test_two_rows_that_share_no_run_are_apart_for_certain():
+    found = aggregate.probability_of_improvement_interval(SCORES + 10.0, SCORES)
+    assert tuple(found) == (1.0, 1.0, 1.0)
+
+
+def test_the_band_of_a_profile_is_that_of_resampled_runs():
+    thresholds = np.array([-1.0, 0.3, 0.8, 2.0])
+    low, high = aggregate.performance_profile_band(SCORES, thresholds)
+    assert low[0] == high[0] == 1.0 and low[-1] == high[-1] == 0.0
+    for i, threshold in enumerate(thresholds):
+        found = aggregate.aggregate_interval(
+            SCORES, lambda x, t=threshold: (x > t).mean(axis=(-2, -1))
+        )
+        assert (low[i], high[i]) == pytest.approx((found.low, found.high), abs=1 / 8)
+    profile = aggregate.performance_profile(SCORES, thresholds)
+    assert (low <= profile).all() and (profile <= high).all()
+
+
 def test_the_interval_resamples_runs_within_each_task():
     apart = np.array([[0.0, 100.0]] * 6)  # runs agree: nothing to resample
     for statistic in (aggregate.mean, aggregate.median, aggregate.iqm, aggregate.optimality_gap):
@@ -75,9 +108,11 @@ def test_what_is_no_table_of_scores_is_refused(scores):
     for call in (
         aggregate.performance_profile,
         lambda x: aggregate.probability_of_improvement(x, SCORES),
+        aggregate.performance_profile_band,
+        lambda x: aggregate.probability_of_improvement_interval(x, SCORES),
         lambda x: aggregate.aggregate_interval(x, aggregate.mean),
     ):
         with pytest.raises(InvalidArgumentError, match=r"\[runs, tasks\]"):
             call(scores)
     with pytest.raises(InvalidArgumentError, match="2 tasks"):
-        aggregate.probability_of_improvement(SCORES, np.zeros((4, 3)))
+        aggregate.probability_of_improvement_interval(SCORES, np.zeros((4, 3)))

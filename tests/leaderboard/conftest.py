@@ -61,7 +61,7 @@ def here(monkeypatch) -> None:
                 answer = work(item)
             except Exception as error:
                 answer = ChildError(one_line(error))
-            yield item, answer
+            yield item, answer, 0.5
 
     monkeypatch.setattr(run_module, "call_in_children", call)
 

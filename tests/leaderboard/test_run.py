@@ -66,7 +66,7 @@ def test_a_run_goes_on_where_it_was_cut_short_and_tries_failures_again(
             calls.append((job.task.name, job.seed))
             if len(calls) == 4:
                 raise KeyboardInterrupt
-            yield job, ChildError("bad luck") if len(calls) == 2 else work(job)
+            yield job, ChildError("bad luck") if len(calls) == 2 else work(job), 0.5
 
     monkeypatch.setattr(run_module, "call_in_children", call)
     with pytest.raises(KeyboardInterrupt):
@@ -77,7 +77,10 @@ def test_a_run_goes_on_where_it_was_cut_short_and_tries_failures_again(
     row = run(STILL, suite, tmp_path / "out", note="by us")
     assert calls[4:6] == [("narrow", 11), ("narrow", 13)] and len(calls) == 12
     assert row.results[:2] == cut.results and not row.failures and len(row.results) == 10
-    assert row.command == f"metagym leaderboard run {STILL} tiny-v0 --out runs/out"
+    assert (
+        row.command
+        == f"metagym leaderboard run {STILL} tiny-v0.json --out runs/tests.leaderboard.agents-still"
+    )
     row.scores(suite)
 
 

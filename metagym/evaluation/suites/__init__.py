@@ -13,6 +13,7 @@ import functools
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,8 @@ SUITES: dict[str, Path] = {
 # As in AlgoPerf (Dahl et al. 2023): nothing is tuned on the task, or a stated number of trials is.
 RULESETS = ("self-tuning", "external-tuning")
 FORMAT = 1
+NAME = re.compile("[a-z0-9][a-z0-9_-]*")  # of suites and tasks, which become names of files
+_PLAIN = "has to be made of a-z, 0-9, _ and -, and to begin with one of the first two"
 
 
 class SuiteError(MetagymError, ValueError):
@@ -130,8 +133,12 @@ class Suite:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all of the above, whatever the file's spaces and order of keys."""
-        canonical = json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
+        """SHA-256 of what the file says, whatever its spaces and order of keys.
+
+        What is at its default is left out, so that a field that is added later changes nothing.
+        """
+        values = _without_defaults(self)
+        canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def task(self, name: str) -> SuiteTask:
@@ -157,7 +164,7 @@ class Suite:
         """
         try:
             values = json.loads(text, parse_constant=_refuse)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise SuiteError(f"This suite is no JSON: {error}.") from None
         suite: Suite = _read(cls, values, "suite")
         _check(suite)
@@ -261,6 +268,9 @@ def _check(suite: Suite) -> None:
             raise SuiteError(f"suite.{path} {message}.")
 
     names = [task.name for task in suite.tasks]
+    demand(NAME.fullmatch(suite.name) is not None, "name", f"{suite.name!r} {_PLAIN}")
+    for i, name in enumerate(names):
+        demand(NAME.fullmatch(name) is not None, f"tasks[{i}].name", f"{name!r} {_PLAIN}")
     bases = [task.name for task in suite.tasks if not task.held_out]
     demand(suite.format == FORMAT, "format", f"is {suite.format}; this metagym reads {FORMAT}")
     demand(len(bases) > 0, "tasks", "has no task that is not held out")

@@ -292,7 +292,7 @@ def _check_finite(value: Any, path: str, depth: int) -> None:
 def _check_type(value: Any, kinds: Any, path: str) -> None:
     kinds = kinds if isinstance(kinds, tuple) else (kinds,)
     if type(value) not in kinds:
-        words = " or ".join(_WORDS[kind] for kind in kinds if kinds != _NUMBER or kind is float)
+        words = " or ".join(_WORDS[kind] for kind in kinds if kind is not int or float not in kinds)
         raise ResultError(f"{path} has to be {words}, not {value!r:.40}.")
 
 

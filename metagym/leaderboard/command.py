@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from rich.text import Text
 from tyro.conf import Positional
 
 from metagym.errors import InvalidArgumentError
-from metagym.evaluation.suites import Suite, make_suite
-from metagym.leaderboard.rows import Row, load_rows
+from metagym.evaluation.suites import SUITES, Suite, make_suite
+from metagym.leaderboard.rows import Row, find_suite
+from metagym.leaderboard.standings import standings
 
 BOARD = Path("experiments/board")
 _Flag = tyro.conf.FlagCreatePairsOff[bool]
@@ -104,7 +106,8 @@ def run(
     if problems:
         print("Not yet fit for a board:", *problems, sep="\n  ")
     else:
-        print(f"Next: metagym leaderboard add {out}")
+        option = "" if suite in SUITES else f" --suite {suite}"
+        print(f"Next: metagym leaderboard add {out}{option}")
     if row.failures:
         raise SystemExit(2)
 
@@ -117,19 +120,14 @@ def add(
     Args:
         results: folders of runs, or files of rows.
         board: the folder of the board.
-        suite: path of the rows' suite, if it is none of metagym's.
+        suite: path of the rows' suite, if it is none of metagym's; the board keeps it.
     """
-    from metagym.leaderboard.submission import SubmissionError, add_rows
+    from metagym.leaderboard.submission import add_rows
 
     if not results:
         raise InvalidArgumentError("Name at least one run: metagym leaderboard add runs/adam.")
-    try:
+    with _problems_are_lines("nothing was added"):
         written = add_rows(results, board, None if suite is None else make_suite(suite))
-    except SubmissionError as error:
-        for problem in error.problems:
-            print(f"metagym: {problem}", file=sys.stderr)
-        print("metagym: error: nothing was added", file=sys.stderr)
-        raise SystemExit(2) from None
     for path in written:
         print(f"Added {path}")
 
@@ -153,8 +151,8 @@ def verify(
         seed: of the drawing.
         agent: what plays in place of the row's own text, such as the folder with its checkpoints,
             which spares the training.
-        suite: path of the row's suite, if it is none of metagym's.
-        time_limit: seconds for a task and seed; the suite's by default.
+        suite: path of the row's suite, if neither metagym nor the row's board has it.
+        time_limit: seconds for a task and seed; the row's by default.
         workers: tasks and seeds at a time, one core each.
         trust: load zip files of Stable-Baselines3, and import the module:Class that the row names;
             both can run any code.
@@ -162,15 +160,19 @@ def verify(
     from metagym.leaderboard.run import ROW
     from metagym.leaderboard.verify import verify_row
 
-    claimed = Row.load(row / ROW if row.is_dir() else row)
+    path = row / ROW if row.is_dir() else row
+    claimed = Row.load(path)
+    board = path.resolve().parent.parent  # if the row stands on one
     checks = verify_row(
-        claimed, None if suite is None else make_suite(suite), tasks=tasks, seed=seed,
-        agent=agent, time_limit=time_limit, workers=workers, trust=trust,
+        claimed, find_suite(claimed.suite, board) if suite is None else make_suite(suite),
+        tasks=tasks, seed=seed, agent=agent, time_limit=time_limit, workers=workers, trust=trust,
     )  # fmt: skip
-    table = _table(f"{claimed.name} on {claimed.suite}", "task", "verdict", "new minus claimed")
+    headings = ("task", "verdict", "new minus claimed", "differs in")
+    table = _table(f"{claimed.name} on {claimed.suite}", *headings)
     for check in checks:
         difference = "" if math.isnan(check.difference) else f"{check.difference:.4g}"
-        table.add_row(Text(check.task), check.verdict, difference)
+        differing = Text(", ".join(check.differing))
+        table.add_row(Text(check.task), check.verdict, difference, differing)
     _print(table)
     for check in checks:
         for error in sorted(set(check.errors)):
@@ -180,24 +182,31 @@ def verify(
 
 
 def list_rows(board: Path = BOARD) -> None:
-    """List the rows of a board, the best IQM of normalised scores first.
+    """List the rows of a board, after all checks: a table for each suite and ruleset, the best mean
+    of normalised scores first.
 
     Args:
         board: the folder of the board.
     """
-    rows = load_rows(board)
-    for suite in sorted({row.suite for row in rows}):
-        table = _table(suite, "name", "IQM", "optimality gap", "failed", "command")
-        summaries = [row.summary() for row in rows if row.suite == suite]
-        for summary in sorted(summaries, key=lambda found: -found["aggregate"]["iqm"][0]):
-            table.add_row(
-                Text(summary["name"] + (" (sees the task)" if summary["privileged"] else "")),
-                _interval(summary["aggregate"]["iqm"]),
-                _interval(summary["aggregate"]["optimality_gap"]),
-                str(len(summary["failures"]) or ""),
-                Text(summary["command"]),
-            )
-        _print(table)
+    from metagym.leaderboard.submission import load_board
+
+    with _problems_are_lines("the board is not as it has to be"):
+        content = load_board(board)
+    for suite, rows in content:
+        for ruleset, summaries in standings(rows, suite).items():
+            title = suite.name if ruleset is None else f"{suite.name}, {ruleset}"
+            table = _table(title, "", "name", "mean", "IQM", "played", "command")
+            for summary in summaries:
+                table.add_row(
+                    str(summary["rank"] or ""),
+                    Text(f"{summary['name']} ({', '.join(summary['tags'])})"),
+                    _interval(summary["aggregate"]["mean"]),
+                    f"{summary['aggregate']['iqm'][0]:.3f}",
+                    "{}/{}".format(*summary["coverage"]),
+                    Text(summary["command"]),
+                )
+            if summaries:
+                _print(table)
 
 
 def build(out: Path, board: Path = BOARD) -> None:
@@ -209,10 +218,26 @@ def build(out: Path, board: Path = BOARD) -> None:
     """
     from metagym.site.build import build_site
 
-    print(f"Built {build_site(out, board=board)}")
+    with _problems_are_lines("nothing was built"):
+        page = build_site(out, board=board)
+    print(f"Built {page}")
 
 
 # -- the inside --------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _problems_are_lines(outcome: str) -> Iterator[None]:
+    """What is wrong with rows is a line each, and the exit code 2."""
+    from metagym.leaderboard.submission import SubmissionError
+
+    try:
+        yield
+    except SubmissionError as error:
+        for problem in error.problems:
+            print(f"metagym: {problem}", file=sys.stderr)
+        print(f"metagym: error: {outcome}", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 def _read(path: Path) -> Any:

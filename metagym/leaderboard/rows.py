@@ -220,8 +220,11 @@ class Row:
 
     def normalised_scores(self, suite: Suite | None = None) -> np.ndarray:
         """The same, 0 at each task's floor and 1 at its ceiling, [runs, tasks]."""
-        suite, raw = self.suite_of(suite), self.raw_scores(suite)
-        return np.stack([task.normalise(raw[:, i]) for i, task in enumerate(suite.tasks)], axis=1)
+        suite = self.suite_of(suite)
+        return np.array([
+            [task.normalise(score) for task, score in zip(suite.tasks, run, strict=True)]
+            for run in self.raw_scores(suite)
+        ])  # fmt: skip
 
     def scores(self, suite: Suite | None = None) -> np.ndarray:
         """What all aggregates take: the normalised scores, none below the floor, [runs, tasks].
@@ -247,8 +250,12 @@ def load_rows(folder: str | Path) -> list[Row]:
     """
     if not Path(folder).is_dir():
         raise RowError(f"{folder} is no folder of rows.")
-    paths = sorted(Path(folder).rglob("*.json"))
-    return [Row.load(path) for path in paths if path.name != SUITE]
+    return [Row.load(path) for path in row_files(folder)]
+
+
+def row_files(folder: str | Path) -> list[Path]:
+    """The files that ``load_rows`` reads."""
+    return [path for path in sorted(Path(folder).rglob("*.json")) if path.name != SUITE]
 
 
 def find_suite(name: str, board: str | Path) -> Suite | None:

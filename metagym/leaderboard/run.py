@@ -19,7 +19,13 @@ from metagym.files import refuse_existing
 from metagym.leaderboard.child import call_in_children
 from metagym.leaderboard.play import Job, check_agent, play, trains
 from metagym.leaderboard.rows import Entry, Failure, Row, RowError
-from metagym.leaderboard.tuning import FIELD_DEFAULTS, Space, check_space, with_arguments
+from metagym.leaderboard.tuning import (
+    FIELD_DEFAULTS,
+    Space,
+    check_space,
+    check_untuned,
+    with_arguments,
+)
 
 ROW, CHECKPOINTS = "row.json", "checkpoints"
 
@@ -125,6 +131,8 @@ def _tuning(
         check_choice("ruleset", ruleset, suite.rulesets)
     elif ruleset is not None:
         raise InvalidArgumentError(f"{suite.name} has no rulesets; leave --ruleset out.")
+    if ruleset == "self-tuning":
+        check_untuned(agent)
     if ruleset != "external-tuning":
         if space is not None:
             raise InvalidArgumentError("A search space belongs to --ruleset external-tuning.")

@@ -1,4 +1,4 @@
-"""What a row has to be before it stands on a board, and ``add_rows``, which puts it there.
+"""What a row has to be to stand on a board; ``add_rows`` and ``load_board``, which see to it.
 
 All that is wrong is said at once. What cannot be seen in a file, such as a forged score, is for
 ``metagym.leaderboard.verify``.
@@ -7,22 +7,28 @@ All that is wrong is said at once. What cannot be seen in a file, such as a forg
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
-import metagym
+from metagym.agents.optimizers import GRIDS
 from metagym.errors import InvalidArgumentError
-from metagym.evaluation.results import jsonable
-from metagym.evaluation.suites import Suite, SuiteTask
-from metagym.files import refuse_existing
-from metagym.leaderboard.play import trains
-from metagym.leaderboard.rows import Entry, Failure, Row, RowError, load_rows
+from metagym.evaluation.suites import SUITES, Suite
+from metagym.files import refuse_existing, write_atomically
+from metagym.leaderboard.checks import check_results, some_of
+from metagym.leaderboard.rows import (
+    SUITE,
+    Entry,
+    Failure,
+    Row,
+    RowError,
+    find_suite,
+    load_rows,
+    row_files,
+)
 from metagym.leaderboard.run import ROW
+from metagym.leaderboard.tuning import check_untuned
 
 SEEDS = 5  # at least; an interval over fewer runs says little
-_Differs = Callable[[Entry, SuiteTask], bool]
-_SHOWN = 5  # places that a message names before it says how many more
 
 
 class SubmissionError(RowError):
@@ -50,14 +56,15 @@ def add_rows(
     Args:
         paths: files of rows, or folders that ``metagym leaderboard run`` wrote.
         board: an existing folder.
-        suite: of all rows, where it is none of metagym's.
+        suite: of all rows, where it is none of metagym's; it is kept in BOARD/SUITE/suite.json,
+            where later calls find it.
 
     Returns:
-        The files that were written.
+        The files of the rows.
 
     Raises:
         SubmissionError: a row is not fit for the board; it names all that is wrong with all rows.
-        RowError: a file is no row.
+        RowError: a file is no row, or the board has another text of the suite.
         InvalidArgumentError: there is no such board.
     """
     board = Path(board)
@@ -65,52 +72,88 @@ def add_rows(
         raise InvalidArgumentError(
             f"There is no board in {board}; call this from a checkout, or give --board a folder."
         )
+    kept = None if suite is None else find_suite(suite.name, board)
+    if suite is not None and kept is not None and kept.digest != suite.digest:
+        raise RowError(f"{board / suite.name / SUITE} is another text of {suite.name}; rename it.")
     there = load_rows(board)
     wrong, written = [], {}
     for path in map(Path, paths):
         row = Row.load(path / ROW if path.is_dir() else path)
-        wrong += [f"{path}: {problem}" for problem in find_problems(row, there, suite)]
+        played = find_suite(row.suite, board) if suite is None else suite
+        wrong += [f"{path}: {problem}" for problem in find_problems(row, there, played)]
         there.append(row)
         written[board / row.suite / file_name(row)] = row
     if wrong:
         raise SubmissionError(wrong)
     for target in written:
         refuse_existing("the row", target)
+    if suite is not None and kept is None and suite.name not in SUITES:
+        write_atomically(board / suite.name / SUITE, suite.to_json().encode())
     for target, row in written.items():
         row.save(target)
     return list(written)
 
 
-def find_problems(row: Row, others: Sequence[Row] = (), suite: Suite | None = None) -> list[str]:
+def load_board(board: str | Path) -> list[tuple[Suite, list[Row]]]:
+    """The suites of a board with their rows, metagym's first; a suite without rows is left out.
+
+    Every row is checked as ``add_rows`` did, but for the version of metagym.
+
+    Raises:
+        SubmissionError: a row is not what it has to be, or not where it belongs.
+        RowError: there is no such folder, or a file in it is no row.
+    """
+    board, wrong, rows = Path(board), list[str](), load_rows(board)
+    suites: dict[str, tuple[Suite, list[Row]]] = {}
+    for i, (path, row) in enumerate(zip(row_files(board), rows, strict=True)):
+        suite = find_suite(row.suite, board)
+        problems = find_problems(row, rows[:i], suite, any_version=True)
+        if not problems and path != board / row.suite / file_name(row):
+            problems = [f"it belongs into {row.suite}/{file_name(row)}."]
+        wrong += [f"{path}: {problem}" for problem in problems]
+        if not problems:
+            suites.setdefault(row.suite, (row.suite_of(suite), []))[1].append(row)
+    if wrong:
+        raise SubmissionError(wrong)
+    order = [*SUITES, *sorted(suites.keys() - SUITES.keys())]
+    return [suites[name] for name in order if name in suites]
+
+
+def find_problems(
+    row: Row,
+    others: Sequence[Row] = (),
+    suite: Suite | None = None,
+    *,
+    any_version: bool = False,
+) -> list[str]:
     """All that keeps a row from a board, one line each; none if it may stand there.
 
     Args:
         row: which one.
         others: the rows that are there.
         suite: the row's, where it is none of metagym's.
+        any_version: whether it may come from another version of metagym.
     """
     try:
         suite = row.suite_of(suite)
     except (InvalidArgumentError, RowError) as error:
         return [str(error)]
     return [
-        *_check_places(row, suite),
+        *find_places(row, suite),
+        *_check_texts(row),
         *_check_ruleset(row, suite),
-        *_check_results(row, suite),
+        *check_results(row, suite, any_version=any_version),
         *_check_others(row, others),
     ]
 
 
-# -- the inside --------------------------------------------------------------------------------
-
-
-def _check_places(row: Row, suite: Suite) -> list[str]:
-    """Each task and seed of the suite is there once, and nothing else is."""
+def find_places(row: Row, suite: Suite) -> list[str]:
+    """What is wrong with the tasks and seeds of a row: each has to be there once, and no other."""
     wanted = [(task.name, seed) for task in suite.tasks for seed in suite.seeds]
     places: list[Entry | Failure] = [*row.results, *row.failures]
     found = Counter((place.task, place.seed) for place in places)
     problems = []
-    seeds = {entry.seed for entry in row.results} & set(suite.seeds)
+    seeds = {place.seed for place in places} & set(suite.seeds)
     if len(seeds) < SEEDS:
         problems.append(f"it has results of {len(seeds)} seeds; a board needs {SEEDS}.")
     for what, wrong in (
@@ -119,106 +162,56 @@ def _check_places(row: Row, suite: Suite) -> list[str]:
         (f"it has what is not in {suite.name}:", [p for p in found if p not in wanted]),
     ):
         if wrong:
-            problems.append(f"{what} {_list(f'{task} seed {seed}' for task, seed in wrong)}.")
+            problems.append(f"{what} {some_of(f'{task} seed {seed}' for task, seed in wrong)}.")
+    return problems
+
+
+# -- the inside --------------------------------------------------------------------------------
+
+
+def _check_texts(row: Row) -> list[str]:
+    """What a reader sees is what is there, and a link is one."""
+    problems = [
+        f"its {name} {getattr(row, name)!r} has characters that cannot be seen."
+        for name in ("name", "agent", "authors", "url")
+        if not getattr(row, name).isprintable()
+    ]
+    if row.url and not row.url.startswith(("https://", "http://")):
+        problems.append(f"its url {row.url!r} does not begin with https://.")
     return problems
 
 
 def _check_ruleset(row: Row, suite: Suite) -> list[str]:
-    if row.ruleset in suite.rulesets or (row.ruleset is None and not suite.rulesets):
-        return []
-    return [f"its ruleset {row.ruleset!r} is none of {suite.name}'s: {suite.rulesets or 'none'}."]
-
-
-def _check_results(row: Row, suite: Suite) -> list[str]:
-    """What the results say of themselves is what the suite asks for."""
-    tasks = {task.name: task for task in suite.tasks}
-    checks: list[tuple[str, _Differs]] = list(_CHECKS)
-    if trains(row.agent):
-        runs = {seed: run for run, seed in enumerate(suite.seeds)}
-        checks.append((
-            "training.seed is not the number of the run",
-            lambda entry, _: (entry.result.training or {}).get("seed") != runs.get(entry.seed),
-        ))  # fmt: skip
-    if row.ruleset == "self-tuning":
-        checks.append(("the agent was tuned for the task", lambda entry, _: _was_tuned(entry)))
-    if row.ruleset == "external-tuning":
-        checks.append((
-            f"the record of at most {suite.tuning_trials} trials is missing",
-            lambda entry, task: not task.held_out
-            and not 0 < len(_trials(entry)) <= suite.tuning_trials,
-        ))  # fmt: skip
     problems = []
-    for message, differs in checks:
-        places = [
-            f"results[{i}] ({entry.task} seed {entry.seed})"
-            for i, entry in enumerate(row.results)
-            if entry.task in tasks and differs(entry, tasks[entry.task])
-        ]
-        if places:
-            problems.append(f"{message} in {_list(places)}.")
+    if row.ruleset not in (suite.rulesets or (None,)):
+        problems.append(
+            f"its ruleset {row.ruleset!r} is none of {suite.name}'s: {suite.rulesets or 'none'}."
+        )
+    if row.ruleset == "self-tuning":
+        try:
+            check_untuned(row.agent)
+        except InvalidArgumentError as error:
+            problems.append(str(error))
+    if row.space is not None and row.ruleset != "external-tuning":
+        problems.append("it has a space, which belongs to external-tuning.")
+    if row.ruleset == "external-tuning" and row.space is None and row.agent not in GRIDS:
+        problems.append(f"it lacks the space from which {row.agent} was tuned.")
     return problems
-
-
-def _trials(entry: Entry) -> list[Any]:
-    tuning = entry.result.agent_config.get("tuning")
-    trials = tuning.get("trials") if isinstance(tuning, dict) else None
-    return trials if isinstance(trials, list) else []
-
-
-def _was_tuned(entry: Entry) -> bool:
-    config = entry.result.agent_config
-    return "tuning" in config or config.get("tuned_for") is not None
-
-
-def _num_envs(task: SuiteTask) -> int:
-    """Rows of a batch, which determine the tasks together with the seed."""
-    return task.num_envs or min(task.episodes, 1024 if task.kind == "environment" else 100)
-
-
-# What a Result and the suite's task call by one name.
-_COMMON = ("env_id", "group", "metric", "minimize")
-
-
-def _differs(field: str) -> _Differs:
-    return lambda entry, task: getattr(entry.result, field) != getattr(task, field)
-
-
-_CHECKS: list[tuple[str, _Differs]] = [
-    ("finished is not true", lambda entry, task: not entry.result.finished),
-    (
-        "git_dirty is not false (commit what is changed, and run from a checkout)",
-        lambda entry, task: entry.result.git_dirty is not False,
-    ),
-    (
-        f"versions.metagym is not {metagym.__version__}",
-        lambda entry, task: entry.result.versions.get("metagym") != metagym.__version__,
-    ),
-    *((f"{field} is not the suite's", _differs(field)) for field in _COMMON),
-    (
-        "env_kwargs are not the suite's",
-        lambda entry, task: entry.result.env_kwargs != jsonable(task.kwargs),
-    ),
-    ("split is not 'test'", lambda entry, task: entry.result.split != "test"),
-    ("seed is not the evaluation's", lambda entry, task: entry.result.seed != entry.seed),
-    (
-        "the number of episodes is not the suite's",
-        lambda e, task: len(e.result.scores) * e.result.group != task.episodes,
-    ),
-    ("num_envs is not the suite's", lambda e, task: e.result.num_envs != _num_envs(task)),
-]
 
 
 def _check_others(row: Row, others: Sequence[Row]) -> list[str]:
     """No other row has its name, its file or its scores."""
     problems = []
-    if not file_name(row)[: -len(".json")]:
+    if not row.slug:
         problems.append(f"its name {row.name!r} has neither a letter nor a digit.")
+    if file_name(row) == SUITE:
+        problems.append(f"its name {row.name!r} is that of the suite's file.")
     for other in others:
         if other.suite != row.suite:
             continue
         if other.name == row.name:
             problems.append(f"{row.suite} has a row {row.name!r} already.")
-        elif file_name(other) == file_name(row):
+        elif other.slug == row.slug:
             problems.append(f"its name {row.name!r} is too close to that of {other.name!r}.")
         elif row.results and _scores(other) == _scores(row):
             problems.append(f"all its scores are those of {other.name!r}.")
@@ -227,9 +220,3 @@ def _check_others(row: Row, others: Sequence[Row]) -> list[str]:
 
 def _scores(row: Row) -> dict[tuple[str, int], list[float]]:
     return {(entry.task, entry.seed): entry.result.scores for entry in row.results}
-
-
-def _list(places: Iterable[str]) -> str:
-    names = list(places)
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

@@ -56,6 +56,56 @@ def check_space(space: Any) -> dict[str, list[Any]]:
     return {name: list(values) for name, values in space.items()}
 
 
+def check_untuned(agent: str) -> None:
+    """Refuse arguments of a hand-designed optimiser, for where nothing may be tuned.
+
+    Raises:
+        InvalidArgumentError: ``agent`` is such as "adam:lr=0.3".
+    """
+    name, colon, _ = agent.partition(":")
+    if colon and name in FIELD_DEFAULTS:
+        raise InvalidArgumentError(
+            f"Under self-tuning {name} has the field's defaults, {FIELD_DEFAULTS[name]}, and "
+            f"{agent!r} has its own: leave them out, or play under external-tuning."
+        )
+
+
+def fault_of(record: Any, space: Space, trials: int, run: int, minimize: bool) -> str:
+    """What is wrong with the record of tuning for one task, or "".
+
+    Args:
+        record: ``agent_config["tuning"]`` of a result, whatever that is.
+        space: from which the settings had to be drawn.
+        trials: as many of them, or all, where there are fewer.
+        run: number of the run.
+        minimize: True where a smaller score is better.
+    """
+    if not _is_record(record):
+        return "agent_config.tuning is missing or no record of trials"
+    count = min(trials, math.prod(map(len, space.values())))
+    settings = [trial["setting"] for trial in record["trials"]]
+    distinct = {json.dumps(setting, sort_keys=True) for setting in settings}
+    drawn = all(
+        setting.keys() == space.keys() and all(setting[name] in space[name] for name in space)
+        for setting in settings
+    )
+    sign = 1 if minimize else -1
+    scored = [trial for trial in record["trials"] if "score" in trial]
+    best = min((sign * trial["score"] for trial in scored), default=None)
+    winners = [trial["setting"] for trial in scored if sign * trial["score"] == best]
+    faults = {
+        "agent_config.tuning.space is not the row's": record["space"] != check_space(space),
+        "agent_config.tuning.split is not 'train'": record["split"] != "train",
+        "agent_config.tuning.seed is not the number of the run": record["seed"] != run,
+        f"agent_config.tuning.trials are not {count} different settings": not (
+            len(distinct) == len(settings) == count
+        ),
+        "agent_config.tuning.trials has a setting that is not in the space": not drawn,
+        "agent_config.tuning.chosen is not the best of the trials": record["chosen"] not in winners,
+    }
+    return next((fault for fault, is_there in faults.items() if is_there), "")
+
+
 def draw_settings(space: Space, count: int, seed: int) -> list[dict[str, Any]]:
     """``count`` different settings, uniformly from all of the space; all, where there are fewer.
 
@@ -85,3 +135,24 @@ def with_arguments(agent: str, setting: Mapping[str, Any]) -> str:
         return agent
     arguments = ",".join(f"{name}={json.dumps(value)}" for name, value in setting.items())
     return f"{agent}{',' if '=' in agent.rpartition(':')[2] else ':'}{arguments}"
+
+
+# -- the inside --------------------------------------------------------------------------------
+
+
+def _is_record(record: Any) -> bool:
+    """Whether it has the fields of a record and they are of the right types."""
+    fields = {"space": dict, "split": str, "seed": int, "trials": list, "chosen": dict}
+    if not isinstance(record, dict) or record.keys() != fields.keys() | {"seconds", "steps"}:
+        return False
+    costs = all(_is_number(record[name]) and record[name] >= 0 for name in ("seconds", "steps"))
+    return costs and all(type(record[name]) is kind for name, kind in fields.items()) and all(
+        isinstance(trial, dict)
+        and type(trial.get("setting")) is dict
+        and _is_number(trial.get("score", 0.0))
+        for trial in record["trials"]
+    )  # fmt: skip
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)

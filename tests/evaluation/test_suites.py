@@ -28,7 +28,7 @@ DIGESTS = {
     "optimize-v0": "7d61556f23c6c8f251c7fe02cefea287ca654c42576d2c09239905d5e489cd69",
     "search-v0": "c5d243c5f87bc4e5b58be7166b94a4e2bc450fa8e78b76c554a6b4b53b5361ff",
     "adapt-v0": "5d316809e9fc43207b0a09c743c0719adda13ca8db5399003b3666df29b4cf4e",
-    "few-shot-v0": "54b5128299e8e71c940fda9c4f2b27107cbb8ae5e3dc3c0fde9058fce6226d5c",
+    "few-shot-v0": "728fd781ecf6106e4edece29e53221e16081f7b4ba8626871bb44fc725f97e67",
 }
 
 TASKS = [(name, task) for name in SUITES for task in make_suite(name).tasks]

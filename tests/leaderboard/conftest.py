@@ -93,7 +93,7 @@ def make_row(suite, tmp_path, here, monkeypatch) -> Callable[..., Row]:
     """``make_row(agent)``: a finished row of a clean tree."""
     from metagym.evaluation import results
 
-    monkeypatch.setattr(results, "git_state", lambda: ("abc", False))
+    monkeypatch.setattr(results, "git_state", lambda: ("abc1" * 10, False))
 
     def make(agent: str = "tests.leaderboard.agents:Still", **options: Any) -> Row:
         out = tmp_path / f"run-{len(list(tmp_path.iterdir()))}"

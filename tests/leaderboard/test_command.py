@@ -9,9 +9,16 @@ import types
 import pytest
 
 from metagym import cli
+from metagym.evaluation import results
 from metagym.leaderboard import Row
+from metagym.leaderboard.run import run_suite
 
 STILL = "tests.leaderboard.agents:Still"
+
+
+@pytest.fixture
+def clean_tree(monkeypatch, here) -> None:
+    monkeypatch.setattr(results, "git_state", lambda: ("0" * 40, False))
 
 
 def leaderboard(*argv) -> None:
@@ -31,26 +38,61 @@ def test_help_of_metagym_names_it(capsys):
     assert "leaderboard" in capsys.readouterr().out
 
 
-def test_run_add_list_verify(suite_file, tmp_path, capsys, make_row, monkeypatch):
+def test_run_add_list_verify(suite_file, tmp_path, capsys, clean_tree):
     out, board = tmp_path / "out", tmp_path / "board"
     board.mkdir()
     leaderboard("run", STILL, suite_file, "--out", out, "--name", "<b>still</b> [red]")
     text = capsys.readouterr().out
     assert "<b>still</b> [red] on tiny-v0" in text and "optimality gap" in text
-    assert f"metagym leaderboard add {out}" in text
+    assert f"metagym leaderboard add {out} --suite {suite_file}" in text
     leaderboard("add", out, "--board", board, "--suite", suite_file)
-    (path,) = board.rglob("*.json")
+    (path,) = (board / "tiny-v0").glob("b-still*.json")
     assert str(path) in capsys.readouterr().out
-    assert "--out runs/out" in Row.load(path).command
-    leaderboard("verify", path, "--suite", suite_file, "--trust", "--tasks", "1")
+    leaderboard("verify", path, "--trust", "--tasks", "1")  # with the suite that the board keeps
     assert "equal" in capsys.readouterr().out
-    assert "1 problems: " not in fails(capsys, "add", out, "--board", board, "--suite", suite_file)
-
-    import metagym.evaluation.suites as suites
-
-    monkeypatch.setitem(suites.SUITES, "tiny-v0", suite_file)
+    assert "already" in fails(capsys, "add", out, "--board", board)
     leaderboard("list", "--board", board)
-    assert "<b>still</b> [red]" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "<b>still</b> [red] (origin unknown)" in text and "10/10" in text
+
+
+def test_a_list_has_a_table_for_each_ruleset_and_no_rank_for_oracles(
+    tuned_suite, tmp_path, capsys, clean_tree
+):
+    board = tmp_path / "board"
+    board.mkdir()
+    (tmp_path / "tuned.json").write_text(tuned_suite.to_json())
+    runs = {
+        "none": (STILL, "self-tuning", None),
+        "seer": ("tests.leaderboard.agents:Sees", "self-tuning", None),
+        "tuned": (STILL, "external-tuning", {"step": [0.25, 0.5]}),
+    }
+    for name, (agent, ruleset, space) in runs.items():
+        out = tmp_path / name
+        run_suite(agent, tuned_suite, out, ruleset=ruleset, space=space, name=name, progress=False)
+    leaderboard(
+        "add", *(tmp_path / n for n in runs), "--board", board, "--suite", tmp_path / "tuned.json"
+    )
+    capsys.readouterr()
+    leaderboard("list", "--board", board)
+    text = capsys.readouterr().out
+    assert text.index("tuned-v0, self-tuning") < text.index("tuned-v0, external-tuning")
+    lines = {line.split("(")[0].strip(): line for line in text.splitlines() if "(" in line}
+    assert {"seer", "1   none", "1   tuned"} <= set(lines), lines
+    assert "sees the task" in lines["seer"]
+
+
+def test_a_board_that_was_tampered_with_is_not_listed(suite_file, tmp_path, capsys, clean_tree):
+    out, board = tmp_path / "out", tmp_path / "board"
+    board.mkdir()
+    leaderboard("run", STILL, suite_file, "--out", out)
+    leaderboard("add", out, "--board", board, "--suite", suite_file)
+    (path,) = set((board / "tiny-v0").glob("*.json")) - {board / "tiny-v0" / "suite.json"}
+    path.write_text(path.read_text().replace('"split": "test"', '"split": "train"', 1))
+    capsys.readouterr()
+    lines = fails(capsys, "list", "--board", board).splitlines()
+    assert str(path) in lines[0] and "split" in lines[0]
+    assert lines[-1] == "metagym: error: the board is not as it has to be"
 
 
 def test_failures_are_listed_once_and_the_exit_code_is_2(suite_file, tmp_path, capsys, here):
@@ -83,7 +125,7 @@ def test_a_space_comes_from_a_file(tuned_suite, tmp_path, capsys, here):
     assert "no file of JSON" in fails(capsys, *arguments, *rules, tmp_path / "space.json")
 
 
-def test_what_a_board_refuses_is_a_line_each(make_row, suite_file, tmp_path, capsys):
+def test_what_a_board_refuses_is_a_line_each(make_row, clean_tree, suite_file, tmp_path, capsys):
     row = make_row(seeds=[10])
     row.save(tmp_path / "row.json")
     (tmp_path / "board").mkdir()

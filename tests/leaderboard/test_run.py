@@ -261,6 +261,7 @@ def test_what_trains_is_tuned_by_training(tuned_suite, tmp_path, here, toy):
         ("adam", {}, "ruleset=None is not one of 'self-tuning', 'external-tuning'"),
         (STILL, {"ruleset": "external-tuning"}, "needs --space"),
         (STILL, {"ruleset": "external-tuning", "space": {"lr": 1}}, "has to be a list"),
+        ("adam:lr=0.3", {"ruleset": "self-tuning"}, "Under self-tuning adam has the field's"),
     ],
 )
 def test_rulesets_are_chosen_and_have_a_space(agent, options, message, tuned_suite, tmp_path):

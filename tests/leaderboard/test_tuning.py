@@ -9,7 +9,9 @@ from metagym.errors import InvalidArgumentError
 from metagym.leaderboard.tuning import (
     FIELD_DEFAULTS,
     check_space,
+    check_untuned,
     draw_settings,
+    fault_of,
     with_arguments,
 )
 from metagym.loading import load_agent
@@ -43,3 +45,59 @@ def test_arguments_join_those_that_are_there():
 def test_what_is_no_space_is_refused(space):
     with pytest.raises(InvalidArgumentError, match="search space"):
         check_space(space)
+
+
+def test_what_has_defaults_takes_no_arguments_where_nothing_may_be_tuned():
+    for agent in ("adam", "ppo:learning_rate=0.1", "my_agents:Mine:lr=0.1"):
+        check_untuned(agent)
+    with pytest.raises(InvalidArgumentError, match=r"adam has the field's defaults, {'lr': 0\.001"):
+        check_untuned("adam:lr=0.3")
+
+
+SPACE = {"lr": [0.1, 0.2, 0.3]}
+RECORD = {
+    "space": SPACE, "split": "train", "seed": 4, "steps": 10, "seconds": 0.5,
+    "trials": [
+        {"setting": {"lr": 0.3}, "score": 2.0}, {"setting": {"lr": 0.1}, "score": 1.0},
+        {"setting": {"lr": 0.2}, "error": "it broke"},
+    ],
+    "chosen": {"lr": 0.1},
+}  # fmt: skip
+
+
+def fault(record, *, trials=5, minimize=True) -> str:
+    return fault_of(record, SPACE, trials, 4, minimize)
+
+
+def test_a_record_says_what_was_tried_and_that_the_best_was_taken():
+    assert fault(RECORD) == ""
+    assert "chosen is not the best" in fault(RECORD, minimize=False)
+    assert fault({**RECORD, "chosen": {"lr": 0.3}}, minimize=False) == ""
+    assert "not 2 different settings" in fault(RECORD, trials=2)
+    assert "not 3 different settings" in fault({**RECORD, "trials": RECORD["trials"][:2]})
+    assert "not 3 different settings" in fault({**RECORD, "trials": RECORD["trials"][:1] * 3})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("space", {"lr": [0.1]}, "space is not the row's"),
+        ("split", "test", "split is not 'train'"),
+        ("seed", 3, "seed is not the number of the run"),
+        ("chosen", {"lr": 0.2}, "chosen is not the best"),
+        ("trials", [{"setting": {"lr": lr}, "score": 1.0} for lr in (0.1, 0.2, 7)],
+         "not in the space"),
+        ("trials", [{"setting": {"lr": 0.1}, "score": "1"}], "missing or no record"),
+        ("trials", [7], "missing or no record"),
+        ("trials", "all", "missing or no record"),
+        ("seconds", -1.0, "missing or no record"),
+        ("extra", 1, "missing or no record"),
+    ],
+)  # fmt: skip
+def test_each_fault_of_a_record_is_named(field, value, message):
+    assert message in fault({**RECORD, field: value})
+
+
+@pytest.mark.parametrize("record", [None, [], "tuned", {}])
+def test_what_is_no_record_is_said_to_be_none(record):
+    assert "missing or no record" in fault(record)

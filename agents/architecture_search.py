@@ -4,6 +4,8 @@ A searcher acts on B independent runs at once: it proposes one architecture for 
 what they scored. ``search`` runs it until the budget of every run is spent, and decides for all
 searchers alike what a repeated architecture costs. What a searcher sees are validation rewards;
 the test score of the best of them is for the table only.
+
+Lecture topic: neural architecture search, the searchers beside the controller.
 """
 
 from __future__ import annotations

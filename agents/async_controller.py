@@ -13,6 +13,8 @@ one seed it takes the same steps.
 A replica that dies is replaced, and its minibatch is lost. Ctrl-C saves; a resumed run has the
 weights, Adam's moments, baseline and counts of the old one, but new random numbers: who comes when
 is chance in any case.
+
+Lecture topic: neural architecture search, by reinforcement learning.
 """
 
 from __future__ import annotations

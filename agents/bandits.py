@@ -4,6 +4,8 @@ They are the agents of Duan et al. (2016, Table 1), which know the prior of the 
 optimum of short trials, and an oracle. Of arms that look equal the first is pulled. Between arms
 with the same history that is as good as any; greedy, to whom one win in two pulls looks like no
 pull at all, would gain by preferring the newer arm.
+
+Lecture topic: meta-reinforcement learning, bandits: the agents beside RL².
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Random search, the (1+1) evolution strategy with Rechenberg's one-fifth rule, and CMA-ES (Hansen
 and Ostermeier 2001) through the ``cma`` library. All are Agents that ask one query per step.
+
+Lecture topic: learning to optimise, without gradients: search designed by hand.
 """
 
 from __future__ import annotations

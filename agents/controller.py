@@ -6,6 +6,8 @@ rewards, so that no critic has to be learned.
 
 A run resumes bit for bit (on one thread): weights, Adam's moments, the average, the best so far,
 and the states of the generator and of the environment are in the checkpoint.
+
+Lecture topic: neural architecture search, by reinforcement learning.
 """
 
 from __future__ import annotations

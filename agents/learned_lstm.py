@@ -2,6 +2,8 @@
 
 What is trained and how is in ``metagym.baselines.learned_optimizers``; here it meets the
 environments: ``Config``, ``train`` and ``load``, as of every agent that the command line trains.
+
+Lecture topic: learning to optimise, by supervision.
 """
 
 from __future__ import annotations

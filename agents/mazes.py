@@ -2,6 +2,8 @@
 
 ``ShortestPath`` is an oracle, it sees the task. The explorers see what a learner sees, and draw a
 map of it; what they lack is knowledge of how mazes are made.
+
+Lecture topic: meta-reinforcement learning, mazes: the agents beside RL².
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 ``StraightToGoal`` is the exact ceiling and sees the goal. ``Trilateration`` sees what a learner
 sees: three rewards at places that are not in a line determine the goal.
+
+Lecture topic: meta-reinforcement learning, navigation: the agents beside what is learned.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ SB3 does the learning; this file gives it the environment (through ``SB3VecEnv``
 actor is one small network over the last axis, and keeps the checkpoint. On LearnToOptimize the
 default view lets the policy choose two gains per problem, so that what it learns is an update
 rule for any dimension (``metagym.optim.GainRule``).
+
+Lecture topic: learning to optimise, by reinforcement learning.
 """
 
 from __future__ import annotations

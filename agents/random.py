@@ -1,4 +1,7 @@
-"""The random agent: uniform actions, the floor of every table."""
+"""The random agent: uniform actions, the floor of every table.
+
+Lecture topic: meta-reinforcement learning, the floor of its tables.
+"""
 
 from __future__ import annotations
 

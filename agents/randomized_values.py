@@ -9,6 +9,8 @@ linear model; nothing in it knows what the tokens mean.
 
 Rewards become the normal scores of their ranks: accuracies have a long tail of bad architectures,
 which says little about the good ones.
+
+Lecture topic: neural architecture search, by reinforcement learning.
 """
 
 from __future__ import annotations

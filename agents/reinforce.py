@@ -6,6 +6,8 @@ enough that this baseline needs no network. One gradient step per batch.
 
 A run resumes bit for bit (on one thread): weights, Adam's moments, and the states of both
 generators and of the environment are in the checkpoint.
+
+Lecture topic: learning to optimise, by reinforcement learning.
 """
 
 from __future__ import annotations

@@ -10,6 +10,8 @@ estimates across the inner episodes of a trial.
 
 A run resumes bit for bit (on one thread): weights, Adam's moments, and the states of the
 generator and of the environment are in the checkpoint.
+
+Lecture topic: meta-reinforcement learning, RL².
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 PSRL, OPSRL, UCRL2, BEB, ε-greedy, greedy; the oracle is in ``tabular_base``. The published numbers
 come from agents that did not know the distribution of the tasks (``prior="published"``); with the
 tasks' own prior, the default, all but UCRL2 are other agents.
+
+Lecture topic: meta-reinforcement learning, random MDPs: the agents beside RL².
 """
 
 from __future__ import annotations

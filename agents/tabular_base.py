@@ -3,6 +3,8 @@
 It plans at the start of each inner episode, over its T steps, in all trials at once. It learns
 from the observation alone: from s, a, r and the state that followed, which is s' where the step
 ended an inner episode.
+
+Lecture topic: meta-reinforcement learning, random MDPs: the agents beside RL².
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Each is a few lines, batched over problems. Momentum rules follow torch.optim.SGD's conventions
 (no dampening; NAG in Sutskever's form, where the iterate is the look-ahead point).
+
+Lecture topic: learning to optimise, the rules designed by hand.
 """
 
 from __future__ import annotations
@@ -16,7 +18,11 @@ from metagym.optim.base import UpdateRule
 
 
 class SGD(UpdateRule):
-    """Gradient descent, Δx = -lr g."""
+    """Gradient descent (Robbins and Monro 1951), Δx = -lr g.
+
+    Args:
+        lr: the learning rate.
+    """
 
     name = "sgd"
 
@@ -29,7 +35,12 @@ class SGD(UpdateRule):
 
 
 class Momentum(UpdateRule):
-    """Heavy ball (Polyak 1964), Δx = -lr g + m Δx'."""
+    """Heavy ball (Polyak 1964), Δx = -lr g + m Δx', with the last step Δx'.
+
+    Args:
+        lr: the learning rate.
+        momentum: m, how much of the last step goes into the next one.
+    """
 
     name = "momentum"
 
@@ -42,7 +53,12 @@ class Momentum(UpdateRule):
 
 
 class NAG(UpdateRule):
-    """Nesterov's accelerated gradient: v = m v + g, Δx = -lr (g + m v)."""
+    """Nesterov's (1983) accelerated gradient: v = m v + g, Δx = -lr (g + m v).
+
+    Args:
+        lr: the learning rate.
+        momentum: m, how much of the velocity v stays.
+    """
 
     name = "nag"
 
@@ -58,7 +74,15 @@ class NAG(UpdateRule):
 
 
 class RMSprop(UpdateRule):
-    """RMSprop (Tieleman and Hinton 2012), Δx = -lr g / (sqrt(v) + eps)."""
+    """RMSprop (Tieleman and Hinton 2012), Δx = -lr g / (sqrt(v) + eps).
+
+    v = decay v + (1 - decay) g² is a running mean of each coordinate's squared gradients.
+
+    Args:
+        lr: the learning rate.
+        decay: of the mean v.
+        eps: keeps the step finite where gradients vanish.
+    """
 
     name = "rmsprop"
 
@@ -74,7 +98,18 @@ class RMSprop(UpdateRule):
 
 
 class Adam(UpdateRule):
-    """Adam (Kingma and Ba 2015) with bias correction."""
+    """Adam (Kingma and Ba 2015), Δx = -lr m̂ / (sqrt(v̂) + eps).
+
+    m = beta1 m + (1 - beta1) g and v = beta2 v + (1 - beta2) g² are running means of each
+    coordinate's gradients and their squares; both begin at 0, which m̂ = m / (1 - beta1^t) and
+    v̂ = v / (1 - beta2^t) correct for at step t.
+
+    Args:
+        lr: the learning rate.
+        beta1: decay of the mean m.
+        beta2: decay of the mean square v.
+        eps: keeps the step finite where gradients vanish.
+    """
 
     name = "adam"
 
@@ -97,6 +132,8 @@ class Adam(UpdateRule):
 
 class BarzilaiBorwein(UpdateRule):
     """Barzilai and Borwein (1988), Δx = -s g with a secant step size s.
+
+    Δx' is the last step and Δg the change of the gradient over it.
 
     Args:
         lr: the first step size, and the fallback where the curvature is not positive.
@@ -132,8 +169,10 @@ class BarzilaiBorwein(UpdateRule):
 class LBFGS(UpdateRule):
     """Limited-memory BFGS (Nocedal 1980) without line search: Δx = -lr H g, first step -lr0 g.
 
-    Pairs of non-positive curvature are left out. On a deterministic quadratic it is nearly
-    exact; with minibatch noise it is not meant to work.
+    H approximates the inverse Hessian by the BFGS formula, over the last pairs of a step and the
+    change of the gradient along it, from a multiple of the identity that the newest pair sets.
+    Pairs of non-positive curvature are left out. On a deterministic quadratic it is nearly exact;
+    with minibatch noise it is not meant to work.
 
     Args:
         lr: the step along -H g.

@@ -1,16 +1,16 @@
-"""A page for each agent and baseline: what it is, how it is called, its settings, its numbers.
+"""A page for each agent and baseline: what it is, equation, papers, topic, recipe, numbers.
 
-Everything comes from the tables by which names are looked up and from docstrings; results are the
-rows of the board and the sections of ``experiments/`` that have the name in a table or a heading.
+Names come from the tables by which they are looked up; what it is, the lecture topic and the
+settings from docstrings; equations and papers from ``agent_facts`` and ``baseline_facts``; numbers
+from the tables of ``experiments/`` and the rows of the board.
 """
 
 from __future__ import annotations
 
 import importlib
 import json
-import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,15 +22,23 @@ from metagym.baselines.transfer.deep_methods import DEEP_METHODS
 from metagym.checkpoint import read_config
 from metagym.loading import TRAINED, UNTRAINED, trainer
 from metagym.optim.learned import PRETRAINED, pretrained_names
+from metagym.site.agent_facts import AGENT_FACTS
+from metagym.site.baseline_facts import BASELINE_FACTS
+from metagym.site.facts import Facts
 from metagym.site.markdown import (
     Setting,
     code,
     description,
+    mathematics,
     settings,
     settings_table,
     table,
+    topic,
     tree,
 )
+from metagym.site.results import Results
+
+FACTS = {**AGENT_FACTS, **BASELINE_FACTS}
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,7 @@ class Page:
     Attributes:
         name: as it is typed.
         text: Markdown.
+        topic: of the lectures.
         usage: a command or a line of Python.
         settings: arguments with their defaults.
         details: further Markdown, such as recipes.
@@ -47,6 +56,7 @@ class Page:
 
     name: str
     text: str
+    topic: str
     usage: str
     settings: Sequence[Setting] = ()
     details: str = ""
@@ -54,6 +64,10 @@ class Page:
     @property
     def slug(self) -> str:
         return self.name.replace("_", "-").lower()
+
+    @property
+    def facts(self) -> Facts:
+        return FACTS[self.name]
 
 
 @dataclass(frozen=True)
@@ -65,16 +79,12 @@ class Group:
         title: of the group.
         text: Markdown that stands above the list.
         pages: in their order.
-        results: the file in ``experiments/`` that has results of them.
-        about: what the headings of those results say, a regular expression.
     """
 
     folder: str
     title: str
     text: str
     pages: Sequence[Page]
-    results: str = "README.md"
-    about: str = ""
 
 
 def write_agents(folder: Path, experiments: Path, board: dict[str, list[str]]) -> None:
@@ -84,19 +94,18 @@ def write_agents(folder: Path, experiments: Path, board: dict[str, list[str]]) -
         folder: is made.
         experiments: holds README.md and SUPERVISED.md.
         board: lines of Markdown about an agent's rows on the leaderboard, by its name.
+
+    Raises:
+        DataError: the results lack a row or a column that a page is to have.
     """
+    results = Results([experiments / name for name in ("README.md", "SUPERVISED.md")])
     index = ["# Agents and baselines", "", "What learns, and what it has to beat.", ""]
     names = []
     for group in groups():
         (folder / group.folder).mkdir(parents=True)
-        sections = Sections((experiments / group.results).read_text(), group.about)
         for page in group.pages:
-            found = [
-                f"- [{title}](../../experiments/{group.results}#{anchor})"
-                for title, anchor in sections.find(page.name)
-            ]
             path = folder / group.folder / f"{page.slug}.md"
-            path.write_text(_page(page, board.get(page.name, []), found))
+            path.write_text(_page(page, results, board.get(page.name, [])))
         (folder / group.folder / "index.md").write_text(_group(group))
         listed = ", ".join(
             f"[{code(page.name)}]({group.folder}/{page.slug}.md)" for page in group.pages
@@ -126,33 +135,29 @@ def groups() -> list[Group]:
         ),
         Group(
             "black-box", "Black-box search", "For `BlackBoxOptimize-v0` and its relatives.",
-            _acting(by_module["black_box"], "BlackBoxOptimize-v0"), about="black",
+            _acting(by_module["black_box"], "BlackBoxOptimize-v0"),
         ),
         Group(
             "bandits", "Bandits", _module(bandits),
-            _acting(bandits.AGENTS, "MetaBandit-v0", bandits), about="bandit",
+            _acting(bandits.AGENTS, "MetaBandit-v0", bandits),
         ),
         Group(
             "mdps", "Unknown MDPs", _module(tabular),
             _acting(by_module["tabular_base"] | tabular.AGENTS, "MetaTabularMDP-v0", tabular),
-            about="mdp",
         ),
         Group(
             "mazes", "Mazes and navigation", _WALKS,
             _acting(by_module["mazes"], "MetaMaze-v0")
             + _acting(by_module["navigation"], "MetaNavigation2D-v0")
             + _acting(by_module["random"], "MetaMaze-v0"),
-            about="maze|navigation",
         ),
         Group(
             "search", "Architecture search", _SEARCH,
             [*map(_search_agent, search_agents.AGENTS), *map(_searcher, _SEARCHERS)],
-            about="architecture|searcher|cells|chains",
         ),
         Group(
             "few-shot", "Few-shot learning", _package("metagym.baselines.few_shot"),
             [_method(name, target) for name, target in METHODS.items()],
-            "SUPERVISED.md", "few-shot|reptile|tasks",
         ),
         Group(
             "multitask", "Multi-task learning", _package("metagym.baselines.multitask"),
@@ -161,7 +166,6 @@ def groups() -> list[Group]:
                 for name, target in ARCHITECTURES.items()
             ]
             + _estimators("metagym.baselines.multitask"),
-            "SUPERVISED.md", "multi-task",
         ),
         Group(
             "transfer", "Transfer learning", _package("metagym.baselines.transfer"),
@@ -169,7 +173,6 @@ def groups() -> list[Group]:
                 _supervised(name, target, "mnist_usps") for name, target in DEEP_METHODS.items()
             ]
             + _estimators("metagym.baselines.transfer"),
-            "SUPERVISED.md", "transfer|weights|auctions",
         ),
     ]  # fmt: skip
 
@@ -206,6 +209,7 @@ def _trained(name: str) -> Page:
     return Page(
         name,
         _module(face),
+        topic(face),
         f"metagym train {name} {env_id} --out runs/{name}",
         settings(face.Config),
         _recipes(face),
@@ -219,7 +223,8 @@ def _recipes(face: Any) -> str:
         (code(env_id), ", ".join(code(f"{k}={v!r}") for k, v in _changes(config, default).items()))
         for env_id, config in getattr(face, "RECIPES", {}).items()
     ]
-    return "## Recipes\n\n" + table(("id", "other than the defaults"), rows) if rows else ""
+    head = ("environment", "other than the defaults")
+    return "With an environment comes its recipe:\n\n" + table(head, rows) if rows else ""
 
 
 def _changes(config: Any, default: Any) -> dict[str, Any]:
@@ -233,11 +238,15 @@ def _shipped(name: str) -> Page:
     known = {k: tuple(v) if isinstance(v, list) else v for k, v in config["config"].items()}
     arguments = f" with `{json.dumps(config['env_kwargs'])}`" if config["env_kwargs"] else ""
     cost = f"{training['steps']:,} steps, {training['seconds']:,.0f} s"
+    command = training["command"]
+    if not command.startswith("metagym "):
+        command = f"python experiments/{command}"
     return Page(
         name,
         f"A policy that `{config['agent']}` learned on `{config['env_id']}`{arguments}: {cost}, "
-        f"seed {training['seed']}.\n\n```bash\n{training['command']}\n```",
-        f"metagym evaluate {name} LearnToOptimize-v0",
+        f"seed {training['seed']}. The first command below trained it, the second one plays it.",
+        topic(trainer(config["agent"])),
+        f"{command}\nmetagym evaluate {name} {config['env_id']}",
         settings(kind, kind(**known)),
     )
 
@@ -246,6 +255,7 @@ def _rule(name: str, rule: type, module: Any) -> Page:
     return Page(
         name,
         description(rule),
+        _topic(rule),
         f"metagym evaluate {name} LearnToOptimize-v0",
         settings(rule),
         _grid(name, module),
@@ -257,6 +267,7 @@ def _acting(classes: dict[str, Any], env_id: str, module: Any = None) -> list[Pa
         Page(
             name,
             description(kind),
+            _topic(kind),
             f"metagym evaluate {name} {env_id}",
             settings(kind),
             "" if module is None else _grid(name, module),
@@ -271,7 +282,7 @@ def _grid(name: str, module: Any) -> str:
     if grid is None:
         return ""
     rows = [(code(argument), code(repr(tuple(values)))) for argument, values in grid.items()]
-    return "## Tuned on the train split\n\n" + table(("name", "among"), rows)
+    return "Tuned on the train split, among:\n\n" + table(("name", "values"), rows)
 
 
 def _search_agent(name: str) -> Page:
@@ -283,6 +294,7 @@ def _search_agent(name: str) -> Page:
     return Page(
         name,
         description(kind),
+        _topic(kind),
         f"metagym evaluate {name} ArchitectureSearchTrial-v0",
         [*settings(kind, values), *seed],
     )
@@ -291,7 +303,8 @@ def _search_agent(name: str) -> Page:
 def _searcher(target: str) -> Page:
     kind = _load(target)
     module, name = target.split(":")
-    return Page(name, description(kind), f"from {module} import {name}", settings(kind))
+    usage = f"from {module} import {name}"
+    return Page(name, description(kind), _topic(kind), usage, settings(kind))
 
 
 def _method(name: str, target: str) -> Page:
@@ -304,8 +317,8 @@ def _method(name: str, target: str) -> Page:
             code(f"{k}={v!r}") for k, v in (changes.fields | changes.loop | changes.tasks).items()
         )
         rows.append((kind, row or "the defaults"))
-    recipes = "## Recipes for minutes on a CPU\n\n" + table(("tasks", "settings"), rows)
-    return Page(page.name, page.text, page.usage, page.settings, recipes)
+    recipes = "For minutes on a CPU:\n\n" + table(("tasks", "settings"), rows)
+    return replace(page, details=recipes)
 
 
 def _supervised(name: str, target: str, tasks: str) -> Page:
@@ -313,6 +326,7 @@ def _supervised(name: str, target: str, tasks: str) -> Page:
     return Page(
         name,
         description(kind) + "\n\n" + _module(importlib.import_module(kind.__module__)),
+        _topic(kind),
         f"metagym train {name} {tasks} --out runs/{name}",
         settings(trainer(name).Config),
     )
@@ -326,67 +340,41 @@ def _estimators(package: str) -> list[Page]:
         kind = getattr(module, name)
         if isinstance(kind, type) and hasattr(kind, "fit"):
             text = description(kind) + "\n\n" + _module(importlib.import_module(kind.__module__))
-            pages.append(Page(name, text, f"from {package} import {name}", settings(kind)))
+            usage = f"from {package} import {name}"
+            pages.append(Page(name, text, _topic(kind), usage, settings(kind)))
     return pages
-
-
-# -- results -----------------------------------------------------------------------------------
-
-
-class Sections:
-    """The sections of a page of results, to be found by a name in a heading or in a table.
-
-    Args:
-        text: Markdown with ``## headings``.
-        about: a regular expression; a section whose heading has nothing of it is left out.
-    """
-
-    def __init__(self, text: str, about: str = "") -> None:
-        self._sections = []
-        for part in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
-            title, _, body = part.partition("\n")
-            if not re.search(about, title, re.IGNORECASE):
-                continue
-            rows = [line for line in body.splitlines() if line.startswith("|")]
-            # First cells say who, and so does the first line of a table.
-            cells = [cell for line in rows for cell in line.strip("|").split("|")[:2]]
-            heads = [rows[0]] if rows else []
-            self._sections.append((title, _words(" | ".join([title, *heads, *cells]))))
-
-    def find(self, name: str) -> list[tuple[str, str]]:
-        """Titles and anchors of the sections that speak of ``name``."""
-        wanted = re.compile(rf"\b{re.escape(_words(name))}\b")
-        return [
-            (title, re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-"))
-            for title, words in self._sections
-            if wanted.search(words)
-        ]
-
-
-def _words(text: str) -> str:
-    """Lower case, with one spelling for what is written in several ways."""
-    text = (
-        re.sub(r"([a-z])([A-Z])", r"\1 \2", text).lower().replace("²", "2").replace("ε", "epsilon")
-    )
-    text = text.replace("randomised", "randomized").replace("regularised", "regularized")
-    return re.sub(r"[\s_*`-]+", " ", text).removeprefix("multitask ").removeprefix("mdp ")
 
 
 # -- Markdown ----------------------------------------------------------------------------------
 
 
-def _page(page: Page, board: Iterable[str], sections: Sequence[str]) -> str:
+def _page(page: Page, results: Results, board: Iterable[str]) -> str:
     language = "python" if page.usage.startswith("from ") else "bash"
-    parts = [f"# {page.name}", page.text, f"```{language}\n{page.usage}\n```"]
+    parts = [
+        f"# {page.name}",
+        page.text,
+        f"Lecture topic: {page.topic}.",
+        "## Equation",
+        mathematics(page.facts.equation.strip()),
+        "## Papers",
+        "\n".join(f"- {paper}." for paper in page.facts.papers),
+        "## Recipe",
+        f"```{language}\n{page.usage}\n```",
+    ]
     if page.settings:
-        parts += ["## Settings", settings_table(page.settings)]
+        parts.append(settings_table(page.settings).strip())
     if page.details:
         parts.append(page.details)
-    if rows := list(board):
-        parts += ["## On the leaderboard", "\n".join(rows)]
-    if sections:
-        parts += ["## Results", "\n".join(sections)]
+    parts += ["## Measured", *_measured(page, results, list(board))]
     return "\n\n".join(parts) + "\n"
+
+
+def _measured(page: Page, results: Results, board: Sequence[str]) -> list[str]:
+    """Its rows on the board and in the tables of results; without any, how to get some."""
+    parts = ["### On the leaderboard", "\n".join(board)] if board else []
+    for title, labels in page.facts.measured.items():
+        parts.append(results.about(title, labels, "../../experiments"))
+    return parts or [f"No table of ours has it. To measure it: {page.facts.measure}."]
 
 
 def _group(group: Group) -> str:
@@ -403,6 +391,11 @@ def _first_line(text: str) -> str:
 
 def _module(module: Any) -> str:
     return description(module)
+
+
+def _topic(kind: type) -> str:
+    """The lecture topic of a class: its docstring's, or that of its module."""
+    return topic(kind, importlib.import_module(kind.__module__))
 
 
 def _package(name: str) -> str:

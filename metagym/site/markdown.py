@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import itertools
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -20,14 +22,47 @@ class Setting(NamedTuple):
 
 
 def description(documented: Any) -> str:
-    """What the docstring of a module, class or function says above its arguments.
+    """What the docstring of a module or class says above its arguments.
 
-    A class without a docstring of its own says nothing: that of its base is about the base.
+    Its tables, between lines of ``=``, are left as they are drawn. Its lecture topic is left to
+    ``topic``. A class without a docstring of its own says nothing: that of its base is about the
+    base.
     """
-    text = vars(documented).get("__doc__") or ""
-    parsed = docstring_parser.parse(text, DocstringStyle.GOOGLE)
-    parts = (parsed.short_description, parsed.long_description)
-    return "\n\n".join(part for part in parts if part)
+    text, drawn = _TOPIC.sub("", _prose(documented)), False
+    lines = []
+    for line, following in itertools.pairwise([*text.splitlines(), ""]):
+        rule = _RULE.fullmatch(line) is not None
+        if rule and not drawn:
+            lines.append("```text")
+        lines.append(line)
+        if rule and drawn and not following:
+            lines.append("```")
+        drawn = (drawn or rule) and not (rule and not following)
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
+
+
+def topic(*documented: Any) -> str:
+    """The lecture topic that the first docstring names that has one; nothing if none has."""
+    found = (_TOPIC.search(_prose(one)) for one in documented)
+    return next((" ".join(match[1].split()) for match in found if match), "")
+
+
+def mathematics(text: str) -> str:
+    """Markdown with TeX between dollar signs as Markdown with MathML, which needs no script.
+
+    Two dollar signs make a line of its own.
+    """
+    from docutils.utils.math.latex2mathml import tex2mathml
+
+    def block(match: re.Match[str]) -> str:
+        line = tex2mathml(match[1].strip(), as_block=True)
+        return f'<div class="math-wrapper" style="{_ROOM}">\n{line}\n</div>'
+
+    def within(match: re.Match[str]) -> str:
+        return "".join(part.strip() for part in tex2mathml(match[1]).splitlines())
+
+    text = re.sub(r"\$\$(.+?)\$\$", block, text, flags=re.DOTALL)
+    return re.sub(r"\$([^$]+)\$", within, text)
 
 
 def settings(kind: type, values: Any = None) -> list[Setting]:
@@ -89,6 +124,15 @@ def tree(*pages: str, caption: str = "") -> str:
 
 
 # -- the inside --------------------------------------------------------------------------------
+
+_TOPIC = re.compile(r" ?\bLecture topics?: ([^.]+)\.(?:\n(?!\n))?")
+_ROOM = "padding: 0.6em 0; overflow-y: hidden"  # a wide line scrolls, a tall one does not
+_RULE = re.compile(r"={2,}(?: +={2,})+")
+
+
+def _prose(documented: Any) -> str:
+    text = vars(documented).get("__doc__") or ""
+    return docstring_parser.parse(text, DocstringStyle.GOOGLE).description or ""
 
 
 def _meanings(kind: type) -> dict[str, str]:

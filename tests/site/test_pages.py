@@ -9,11 +9,22 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from metagym.errors import DataError
 from metagym.loading import SUPERVISED, TRAINED, agent_names
-from metagym.site.agents import Group, Sections, groups, write_agents
+from metagym.site.agents import FACTS, Group, groups, write_agents
 from metagym.site.animation import LARGEST, _save, animate
 from metagym.site.build import CHECKOUT
-from metagym.site.markdown import description, plain, settings, settings_table, table
+from metagym.site.markdown import (
+    Setting,
+    description,
+    mathematics,
+    plain,
+    settings,
+    settings_table,
+    table,
+    topic,
+)
+from metagym.site.results import Results
 
 
 @pytest.fixture(scope="module")
@@ -28,34 +39,142 @@ def test_everything_with_a_name_has_one_page(all_groups: list[Group]) -> None:
     for group in all_groups:
         slugs = [page.slug for page in group.pages]
         assert len(set(slugs)) == len(slugs)
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("docutils", reason="equations need the extra docs")
+    folder = tmp_path_factory.mktemp("agents")
+    write_agents(folder, CHECKOUT / "experiments", {"maml": ["- a row"], "cma_es": ["- a row"]})
+    return folder
+
+
+def test_every_page_has_its_five_parts(pages: Path, all_groups: list[Group]) -> None:
+    for group in all_groups:
         for page in group.pages:
-            assert page.text and page.usage, page.name
-            for setting in page.settings:  # rules say it in their equations
-                assert setting.meaning or group.folder == "optimizers", (page.name, setting.name)
+            text = (pages / group.folder / f"{page.slug}.md").read_text()
+            top, *parts = re.split(r"^## (.*)\n", text, flags=re.MULTILINE)
+            titles, bodies = parts[::2], parts[1::2]
+            assert titles == ["Equation", "Papers", "Recipe", "Measured"], page.name
+            equation, papers, recipe, measured = bodies
+            assert re.match(r"# \S+\n\n\w.{10}", top), page.name
+            assert re.search(r"^Lecture topic: \w[^.]+\.$", top, re.MULTILINE), page.name
+            assert 'display="block"' in equation and "$" not in equation, page.name
+            assert re.search(r"\b(with|where)\b", equation), f"{page.name}: no symbol is explained"
+            for paper in papers.strip().splitlines():
+                assert re.match(r"- .* \((18|19|20)\d\d\), \S.*\.$", paper), (page.name, paper)
+            assert re.search(r"```(bash\n(metagym|python)|python\nfrom) ", recipe), page.name
+            for setting in page.settings:
+                assert setting.meaning, (page.name, setting.name)
+                assert f"| `{setting.name}` |" in recipe, (page.name, setting.name)
+            if page.facts.measured:
+                assert measured.count("\n|---|") >= len(page.facts.measured), page.name
+            elif "- a row" not in measured:
+                assert re.search(
+                    r"To measure it: `(METAGYM_DATA=\S+ )?(metagym|python) \S+", measured
+                ), page.name
 
 
-def test_pages_have_recipes_and_results(tmp_path: Path, all_groups: list[Group]) -> None:
-    write_agents(tmp_path, CHECKOUT / "experiments", {"maml": ["- a row"]})
-    maml = (tmp_path / "few-shot" / "maml.md").read_text()
+def test_facts_are_of_pages(all_groups: list[Group]) -> None:
+    assert set(FACTS) == {page.name for group in all_groups for page in group.pages}
+
+
+def test_pages_have_what_their_sources_say(pages: Path) -> None:
+    maml = (pages / "few-shot" / "maml.md").read_text()
     for part in ("(I - α ∇²L_support(θ))", "`inner_lr=0.4`", "- a row", "#what-reptile-learns"):
         assert part in maml
-    rl2 = (tmp_path / "trained" / "rl2.md").read_text()
+    adam = (pages / "optimizers" / "adam.md").read_text()
+    assert "| Adam, tuned | -1.54 [-1.58, -1.51] |" in adam
+    assert "\n| width 24 | -2.34 |\n" in adam
+    assert "momentum, tuned" not in adam
+    rl2 = (pages / "trained" / "rl2.md").read_text()
     assert "| `MetaMaze-v0` | `width=96`, " in rl2
-    shipped = (tmp_path / "shipped" / "quadratics.md").read_text()
+    shipped = (pages / "shipped" / "quadratics.md").read_text()
     assert "metagym train ppo LearnToOptimize-v0 --out runs/quadratics" in shipped
+    assert "No table of ours" in (pages / "black-box" / "one-plus-one-es.md").read_text()
+    assert "No table of ours" not in (pages / "black-box" / "cma-es.md").read_text()
 
 
-def test_sections_are_found_by_headings_and_tables() -> None:
-    text = (
-        "# Results\n\n## RL² on bandits\n\nwords of Adam\n\n| agent | score |\n|---|---|\n"
-        "| ε-greedy / greedy | 2 |\n\n## Mazes\n\n| n | UCB1 | Gittins |\n|---|---|---|\n"
+_RESULTS = """# Results
+
+## RL² on bandits
+
+Of 10 pulls:
+
+| n | UCB1 | Adam, tuned |
+|---|---|---|
+| 10 | 6.6 | 1 |
+
+| | agent | score |
+|---|---|---|
+| first | **Adam** | 2 |
+| | `UCB1` | 3 |
+| | greedy / UCB1 | 4 |
+
+What three minutes buy:
+
+| to compare | accuracy | to initialise | | controls | |
+|---|---|---|---|---|---|
+| Adam | 5 | UCB1 | 6 | random | 7 |
+"""
+
+
+def test_rows_and_columns_are_those_of_whole_cells(tmp_path: Path) -> None:
+    file = tmp_path / "X.md"
+    file.write_text(_RESULTS)
+    results = Results([file])
+    found = results.about("RL² on bandits", ["UCB1"], "..")
+    link, *blocks = found.split("\n\n")
+    assert link == "### [RL² on bandits](../X.md#rl²-on-bandits)"
+    assert blocks == [
+        "Of 10 pulls:",
+        "| n | UCB1 |\n|---|---|\n| 10 | 6.6 |",
+        "|  | agent | score |\n|---|---|---|\n| first | `UCB1` | 3 |",
+        "What three minutes buy:",
+        "| to initialise | accuracy |\n|---|---|\n| UCB1 | 6 |",
+    ]
+    assert "1 |" not in results.about("RL² on bandits", ["Adam"], "..")
+    both = results.about("RL² on bandits", ["UCB1", "greedy / UCB1"], "..")
+    assert "| first | `UCB1` | 3 |\n| first | greedy / UCB1 | 4 |" in both
+    with pytest.raises(DataError, match=r"no row and no column \['tuned'\]"):
+        results.about("RL² on bandits", ["UCB1", "tuned"], "..")
+    with pytest.raises(DataError, match=r"no section 'Mazes' .* RL² on bandits"):
+        results.about("Mazes", ["UCB1"], "..")
+
+
+def test_topics_and_drawn_tables_of_docstrings() -> None:
+    class Documented:
+        """A line that is
+        two lines.
+
+        ====  ====
+        name  what
+        ====  ====
+        hard  W
+        ====  ====
+
+        Text. Lecture topic: sharing,
+        hard and soft. More text.
+        """
+
+    for asked in ((Documented,), (Setting, Documented)):
+        assert topic(*asked) == "sharing, hard and soft"
+    assert topic(Setting) == ""
+    table_lines = "====  ====\nname  what\n====  ====\nhard  W\n====  ===="
+    assert description(Documented) == (
+        f"A line that is\ntwo lines.\n\n```text\n{table_lines}\n```\n\nText. More text."
     )
-    sections = Sections(text)
-    assert sections.find("rl2") == [("RL² on bandits", "rl²-on-bandits")]
-    assert sections.find("epsilon_greedy") == sections.find("rl2")
-    assert [title for title, _ in sections.find("gittins")] == ["Mazes"]
-    assert sections.find("adam") == []
-    assert Sections(text, "bandit").find("gittins") == []
+
+
+def test_mathematics_is_mathml() -> None:
+    pytest.importorskip("docutils")
+    text = mathematics("so $x_t$ and\n\n$$\\frac{a}{b}$$\n\nwith `a`")
+    assert re.fullmatch(
+        r"so <math [^>]*><msub>.*</msub></math> and\n\n<div [^>]*>\n<math [^>]*display=\"block\">"
+        r"\s*<mfrac>.*</math>\n</div>\n\nwith `a`",
+        text,
+        re.DOTALL,
+    )
 
 
 def test_settings_are_those_of_the_class_and_its_bases() -> None:

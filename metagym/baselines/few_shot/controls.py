@@ -5,6 +5,8 @@ learned meets a few-shot task in the two ways of Ravi & Larochelle (2017), secti
 nearest neighbour in the space of features, or by fine-tuning on the support set.
 
 ``SinusoidOracle`` is the other end of the scale: what knowing the form of all tasks would give.
+
+Lecture topic: meta-learning, what it has to beat.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ With parameters θ, inner rate α and the losses of support and query set, one i
 gradient is (I - α ∇²L_support(θ)) ∇L_query(θ'). FOMAML leaves the Hessian away, ANIL (Raghu et
 al. 2020) adapts the last layer only, and Meta-SGD (Li et al. 2017) learns an α for each weight.
 MAML++ and Reptile have their own files.
+
+Lecture topic: meta-learning, learning to initialise.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 The query loss is counted after every inner step, with weights that move to the last step as
 meta-training goes on; each weight tensor has a learned rate for each step; and second derivatives
 come in only after a first-order start. (Its batch-norm statistics per step are not here.)
+
+Lecture topic: meta-learning, learning to initialise.
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@ for each weight alone, with gates f and i that all weights share as functions. T
 gradient and the loss through a first, ordinary LSTM, the weight, and their own last value. What
 is learned are the gates and the initial cell state, which is the learner's initialisation.
 As in the paper, gradients and losses are constants to the meta-gradient (first order).
+
+Lecture topic: meta-learning, learning the learner.
 """
 
 from __future__ import annotations

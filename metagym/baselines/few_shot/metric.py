@@ -5,6 +5,8 @@ networks (Snell et al. 2017); ``relation.py`` has those that learn the compariso
 tasks of a batch are embedded at once, and what a method does with the embeddings is a function of
 arrays over tasks. The number of ways is read off the support set, so that one may train with more
 ways than are tested.
+
+Lecture topic: meta-learning, learning to compare.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ The embedding of an image keeps its positions, and a small network reads the map
 of a query, laid on one another, as one image. The first layer of that network is linear, and its
 sum over a pair is a sum of two parts; each part is computed once for a class or a query, not
 once a pair.
+
+Lecture topic: meta-learning, learning to compare.
 """
 
 from __future__ import annotations

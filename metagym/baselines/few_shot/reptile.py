@@ -4,6 +4,8 @@ Reptile trains on a task for k steps and moves the initial weights φ a little t
 φ'. Its meta-gradient is φ - φ': for k = 1 that is the gradient of the loss on all tasks at once,
 so joint training is its control; from k = 2 on it also makes the gradients of minibatches of one
 task agree, which is what lets the next task be learned fast.
+
+Lecture topic: meta-learning, learning to initialise.
 """
 
 from __future__ import annotations

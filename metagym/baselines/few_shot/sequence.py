@@ -4,6 +4,8 @@ A plain LSTM (Hochreiter et al. 2001; Santoro et al. 2016 without their offset o
 SNAIL (Mishra et al. 2018). The examples (x_i, y_i) come in a random order; the last of a sequence
 is a query, whose y is left empty. All queries of a task follow the same support set, which is
 therefore read once, and no query sees another.
+
+Lecture topic: meta-learning, learning the learner: training and test data in one forward pass.
 """
 
 from __future__ import annotations

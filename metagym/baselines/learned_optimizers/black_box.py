@@ -7,6 +7,8 @@ is used. The network reads what ``BlackBoxOptimize-v0`` shows of the newest quer
 
 Losses are of symlog values, as the network sees them: otherwise functions whose values reach
 thousands would drown the others. The logarithm keeps the order, so the optima are the same.
+
+Lecture topic: learning to optimise, without gradients.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Deep multi-task learning in the style of scikit-learn: architecture × weighting, fit, predict."""
+"""Deep multi-task learning in the style of scikit-learn: architecture × weighting, fit, predict.
+
+Lecture topic: multi-task learning, networks.
+"""
 
 from __future__ import annotations
 

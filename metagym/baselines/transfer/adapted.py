@@ -1,4 +1,7 @@
-"""Any classifier or regressor of scikit-learn behind features that the domains share."""
+"""Any classifier or regressor of scikit-learn behind features that the domains share.
+
+Lecture topic: feature-representation transfer.
+"""
 
 from __future__ import annotations
 

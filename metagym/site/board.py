@@ -7,15 +7,21 @@ Names, notes and errors of rows are anybody's. In the data they are JSON in whic
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
+
+from metagym.agents.optimizers import GRIDS
+from metagym.evaluation import aggregate
 from metagym.evaluation.suites import SUITES, Anchor, Suite, make_suite
 from metagym.leaderboard import Row
-from metagym.site.markdown import code, plain, table, tree
+from metagym.leaderboard.standings import duration, standings
+from metagym.site.markdown import plain, table, tree
 
 _PAGE = """---
 hide-toc: true
@@ -24,8 +30,9 @@ hide-toc: true
 # Leaderboard
 
 Scores are normalised: 0 is the floor of a task and 1 its ceiling, of which the page of the suite
-says what they are. Bars are 95 % bootstrap intervals over five runs. A name opens the row, with the
-command that makes it.
+says what they are. Rows are ordered by the mean over tasks and runs, where no score counts less
+than the floor, which is also what a failure counts. Bars are 95 % bootstrap intervals. A name opens
+the row, with the command that makes it. A row that sees the task has no rank.
 
 ```{raw} html
 <div id="board"><noscript>This table needs JavaScript; the pages of the suites below do
@@ -36,43 +43,6 @@ DATA
 ```
 
 """
-
-
-def write_board(folder: Path, rows: Iterable[Row]) -> dict[str, list[str]]:
-    """Write ``index.md`` and a page for each suite into ``folder``, which is made.
-
-    Args:
-        folder: of the pages.
-        rows: finished rows of metagym's suites.
-
-    Returns:
-        Lines of Markdown about an agent's rows for its page, by the agent's name.
-
-    Raises:
-        RowError: a row is unfinished, or of another text of its suite.
-        InvalidArgumentError: a row's suite is none of ours.
-    """
-    folder.mkdir(parents=True)
-    suites = {name: make_suite(name) for name in SUITES}
-    summaries: dict[str, list[dict[str, Any]]] = {name: [] for name in SUITES}
-    mentions: dict[str, list[str]] = {}
-    for row in rows:
-        summary = row.summary()
-        summaries[row.suite].append(summary)
-        name, colon, arguments = row.agent.rpartition(":")
-        agent = name if colon and "=" in arguments else row.agent
-        mentions.setdefault(agent, []).append(_mention(summary))
-    blobs = []
-    for name, suite in suites.items():
-        ranked = sorted(summaries[name], key=lambda row: -row["aggregate"]["iqm"][0])
-        blobs.append(data_script(suite, ranked))
-        (folder / f"{name}.md").write_text(_suite_page(suite, ranked))
-    listed = "\n".join(f"- [{name}]({name}.md): {suite.summary}" for name, suite in suites.items())
-    page = _PAGE.replace("DATA", "\n".join(blobs)) + f"## Suites\n\n{listed}\n\n" + _HOW
-    (folder / "index.md").write_text(page + tree(*suites))
-    return mentions
-
-
 _HOW = """## Take part
 
 `metagym leaderboard run AGENT SUITE --out DIR` plays a suite and writes a row, `add` checks it, and
@@ -80,12 +50,74 @@ _HOW = """## Take part
 [the board's folder](../experiments/board/README.md).
 
 """
+_TARGET = """A target is a value of log10(loss - lower + 1e-12), `lower` being a bound below which
+no loss is. The leaderboard tells after how many steps an episode first reached it; a failure, and
+an episode that never did, count as not reached."""
 
 
-def data_script(suite: Suite, summaries: list[dict[str, Any]]) -> str:
-    """What ``board.js`` reads: a suite and its rows as JSON, in one element and on one line."""
-    tasks = [dataclasses.asdict(task) for task in suite.tasks]
-    data = {"name": suite.name, "summary": suite.summary, "tasks": tasks, "rows": summaries}
+def write_board(folder: Path, board: Iterable[tuple[Suite, Sequence[Row]]]) -> dict[str, list[str]]:
+    """Write ``index.md`` and a page for each suite into ``folder``, which is made.
+
+    Args:
+        folder: of the pages.
+        board: suites with their finished rows; those of metagym that are not there have none.
+
+    Returns:
+        Lines of Markdown about an agent's rows for its page, by the agent's name.
+
+    Raises:
+        RowError: a row is unfinished, or of another text of its suite.
+    """
+    folder.mkdir(parents=True)
+    mentions: dict[str, list[str]] = {}
+    blobs, listed = [], []
+    suites: dict[str, tuple[Suite, Sequence[Row]]] = {
+        **{name: (make_suite(name), []) for name in SUITES},
+        **{suite.name: (suite, rows) for suite, rows in board},
+    }
+    for name, (suite, rows) in suites.items():
+        tables = standings(rows, suite)
+        for summary in itertools.chain.from_iterable(tables.values()):
+            agent, colon, arguments = summary["agent"].rpartition(":")
+            agent = agent if colon and "=" in arguments else summary["agent"]
+            mentions.setdefault(agent, []).append(_mention(summary))
+        blobs.append(data_script(suite, rows, tables))
+        listed.append(f"- [{name}]({name}.md): {plain(suite.summary)}\n")
+        (folder / f"{name}.md").write_text(_suite_page(suite, tables))
+    page = _PAGE.replace("DATA", "\n".join(blobs)) + f"## Suites\n\n{''.join(listed)}\n" + _HOW
+    (folder / "index.md").write_text(page + tree(*suites))
+    return mentions
+
+
+def data_script(
+    suite: Suite, rows: Sequence[Row], tables: dict[str | None, list[dict[str, Any]]]
+) -> str:
+    """What ``board.js`` reads, as JSON in one element and on one line.
+
+    Args:
+        suite: which one.
+        rows: of the suite.
+        tables: their ``standings``. A row of theirs gets what is shown only where it is open:
+            "space", that of external tuning; "band", the ends of the profile's intervals;
+            "better", by name of each other row of its ruleset the probability that one of its runs
+            beats one of the other, with its interval.
+    """
+    scores = {row.name: row.scores(suite) for row in rows}
+    spaces = {row.name: _space(row) for row in rows}
+    better = _better(scores, tables)
+    data = {
+        "name": suite.name,
+        "rulesets": list(tables),
+        "tasks": [dataclasses.asdict(task) for task in suite.tasks],
+        "rows": [
+            {
+                **summary, "space": spaces[name], "better": better[name],
+                "band": [_rounded(e) for e in aggregate.performance_profile_band(scores[name])],
+            }
+            for summaries in tables.values() for summary in summaries
+            for name in [summary["name"]]
+        ],
+    }  # fmt: skip
     text = json.dumps(data, allow_nan=False).replace("<", "\\u003c")
     return f'<script type="application/json" class="board-suite">{text}</script>'
 
@@ -93,16 +125,42 @@ def data_script(suite: Suite, summaries: list[dict[str, Any]]) -> str:
 # -- the inside --------------------------------------------------------------------------------
 
 
+def _better(
+    scores: dict[str, np.ndarray], tables: dict[str | None, list[dict[str, Any]]]
+) -> dict[str, dict[str, list[float]]]:
+    better: dict[str, dict[str, list[float]]] = {name: {} for name in scores}
+    for summaries in tables.values():
+        names = [summary["name"] for summary in summaries]
+        for x, y in itertools.combinations(names, 2):
+            value, low, high = aggregate.probability_of_improvement_interval(scores[x], scores[y])
+            better[x][y] = _rounded([value, low, high])
+            better[y][x] = _rounded([1 - value, 1 - high, 1 - low])
+    return better
+
+
+def _rounded(values: Iterable[float]) -> list[float]:
+    return [round(float(value), 4) for value in values]
+
+
+def _space(row: Row) -> dict[str, list[Any]] | None:
+    """What external tuning drew from: the row's own space, or the grid of a hand-designed rule."""
+    if row.space is None and row.ruleset == "external-tuning":
+        return GRIDS.get(row.agent)
+    return row.space
+
+
 def _mention(summary: dict[str, Any]) -> str:
-    suite, name = summary["suite"], summary["name"]
+    suite, name, rank = summary["suite"], summary["name"], summary["rank"]
+    played, total = summary["coverage"]
     return (
         f'- <a href="../../leaderboard/index.html#{suite}/{quote(name, safe="")}">{plain(name)}</a>'
-        f" on {suite}: interquartile mean {_estimate(summary['aggregate']['iqm'])}"
-        + (f", failures: {len(summary['failures'])}" if summary["failures"] else "")
-    )
+        f" on {suite}" + (f", {summary['ruleset']}" if summary["ruleset"] else "")
+        + (": sees the task" if rank is None else f": rank {rank}")
+        + f", mean {_estimate(summary['aggregate']['mean'])}, {played} of {total} runs played"
+    )  # fmt: skip
 
 
-def _suite_page(suite: Suite, summaries: list[dict[str, Any]]) -> str:
+def _suite_page(suite: Suite, tables: dict[str | None, list[dict[str, Any]]]) -> str:
     seeds = ", ".join(map(str, suite.seeds))
     facts = [
         f"Test split, seeds {seeds}; at most {suite.time_limit:g} s for a task and run.",
@@ -110,48 +168,64 @@ def _suite_page(suite: Suite, summaries: list[dict[str, Any]]) -> str:
         "tuning." if suite.rulesets else "",
         f"SHA-256 of the suite: `{suite.digest}`.",
     ]  # fmt: skip
-    tasks = [
+    text = [
+        "---\nhide-toc: true\n---", f'# {suite.name} <span class="board-wide"></span>',
+        plain(suite.summary), " ".join(filter(None, facts)),
+    ]  # fmt: skip
+    for ruleset, rows in tables.items():
+        text += [f"## Rows{f': {ruleset}' if ruleset else ''}", _rows_table(suite, rows)]
+    return "\n\n".join([*text, "## Tasks", *_tasks(suite)])
+
+
+def _rows_table(suite: Suite, rows: list[dict[str, Any]]) -> str:
+    if not rows:
+        return "No rows.\n"
+    head = ("", "row", "", "mean", "interquartile mean", "played", "training", "scoring")
+    return table(head, [
+        (
+            str(row["rank"] or ""),
+            f'<a href="index.html#{suite.name}/{quote(row["name"], safe="")}">'
+            f"{plain(row['name'])}</a>",
+            ", ".join(row["tags"]),
+            _estimate(row["aggregate"]["mean"]),
+            f"{row['aggregate']['iqm'][0]:.3f}",
+            "{}/{}".format(*row["coverage"]),
+            duration(row["training_seconds"]),
+            duration(row["wall_time_s"]),
+        )
+        for row in rows
+    ])  # fmt: skip
+
+
+def _tasks(suite: Suite) -> list[str]:
+    """The table of the tasks, and what its column of targets means where it has one."""
+    head = ["task", "environment", "score", "target", "floor (0)", "ceiling (1)", "episodes"]
+    rows = [
         (
             task.name + (f" (held out, of {task.variant_of})" if task.variant_of else ""),
-            code(task.env_id) + " " + code(", ".join(f"{k}={v!r}" for k, v in task.kwargs.items())),
-            f"{task.episodes:,}",
-            f"{task.training_steps:,}",
-            f"{task.metric}, {'smaller' if task.minimize else 'larger'} is better",
+            _code(task.env_id)
+            + " "
+            + _code(", ".join(f"{k}={v!r}" for k, v in task.kwargs.items())),
+            f"{plain(task.metric)}, {'smaller' if task.minimize else 'larger'} is better",
+            "" if task.target is None else f"{task.target:g}",
             _anchor(task.floor),
             _anchor(task.ceiling),
+            f"{task.episodes:,}",
+            f"{task.training_steps:,}",
         )
         for task in suite.tasks
     ]
-    rows = [
-        (
-            f'<a href="index.html#{suite.name}/{quote(row["name"], safe="")}">'
-            f"{plain(row['name'])}</a>",
-            _estimate(row["aggregate"]["iqm"]),
-            _estimate(row["aggregate"]["mean"]),
-            str(len(row["failures"])),
-        )
-        for row in summaries
-    ]
-    head = (
-        "task",
-        "environment",
-        "episodes",
-        "training steps",
-        "score",
-        "floor (0)",
-        "ceiling (1)",
-    )
-    ranks = table(("row", "interquartile mean", "mean", "failures"), rows) if rows else "No rows.\n"
-    text = [
-        "---\nhide-toc: true\n---", f'# {suite.name} <span class="board-wide"></span>',
-        suite.summary, " ".join(filter(None, facts)),
-        "## Rows", ranks, "## Tasks", table(head, tasks),
-    ]  # fmt: skip
-    return "\n\n".join(text)
+    has_targets = any(task.target is not None for task in suite.tasks)
+    return [table([*head, "training steps"], rows), _TARGET if has_targets else ""]
 
 
 def _anchor(anchor: Anchor) -> str:
-    return f"{anchor.value:.5g}, {anchor.what}" + (" (exact)" if anchor.exact else "")
+    return f"{anchor.value:.5g}, {plain(anchor.what)}" + (" (exact)" if anchor.exact else "")
+
+
+def _code(text: str) -> str:
+    """As code, whatever is in it."""
+    return f"<code>{plain(text)}</code>" if text else ""
 
 
 def _estimate(values: list[float]) -> str:

@@ -12,12 +12,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import metagym
 from metagym.errors import DataError, InvalidArgumentError, MetagymError
-from metagym.leaderboard import Row, load_rows
+from metagym.evaluation.suites import Suite
+from metagym.leaderboard import Row
+from metagym.leaderboard.submission import load_board
 from metagym.site.agents import write_agents
 from metagym.site.board import write_board
 from metagym.site.environments import write_environments
@@ -68,7 +71,8 @@ def build_site(out: str | Path, board: str | Path) -> Path:
 
     Raises:
         InvalidArgumentError: ``out`` exists and is no site of ours.
-        RowError: a file below ``board`` is no finished row.
+        SubmissionError: a row below ``board`` is not what it has to be.
+        RowError: there is no such board, or a file below it is no row.
         DataError: this is not a checkout of the repository.
         SiteError: the extra ``docs`` is not installed, or Sphinx has a warning.
     """
@@ -82,10 +86,10 @@ def build_site(out: str | Path, board: str | Path) -> Path:
             f"{CHECKOUT} is no checkout of metagym's repository, out of which the site is built: "
             "git clone it, and pip install -e '.[docs]' there."
         )
-    rows = load_rows(board)
+    content = load_board(board)
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder)
-        write_sources(source, rows)
+        write_sources(source, content)
         return render(source, out)
 
 
@@ -101,10 +105,10 @@ def check_out(out: Path) -> None:
         )
 
 
-def write_sources(source: Path, rows: list[Row]) -> None:
-    """Write all pages as Markdown into ``source``."""
+def write_sources(source: Path, content: Iterable[tuple[Suite, Sequence[Row]]]) -> None:
+    """Write all pages as Markdown into ``source``; ``content`` is that of the board."""
     write_front(source)
-    board = write_board(source / "leaderboard", rows)
+    board = write_board(source / "leaderboard", content)
     experiments = CHECKOUT / "experiments"
     write_environments(source / "environments")
     write_agents(source / "agents", experiments, board)

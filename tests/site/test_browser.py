@@ -61,21 +61,40 @@ def names(browser: Any) -> list[str]:
     return [link.text for link in find(browser, "#board-table tbody th a")]
 
 
+def show(browser: Any, view: str) -> None:
+    Select(find(browser, "select[name=view]")[0]).select_by_value(view)
+
+
 def sort_by(browser: Any, title: str) -> None:
     (button,) = [b for b in find(browser, "#board-table thead button") if b.text.startswith(title)]
     button.click()
 
 
 def test_tables_sort_by_any_column(board: Any) -> None:
-    assert names(board) == [SCRIPT, "quadratics", "adam", "broken"]  # by IQM
+    assert names(board) == [SCRIPT, "quadratics", "adam", "broken"]  # by mean
+    ranks = [cell.text for cell in find(board, "#board-table tbody td:first-child")]
+    assert ranks == ["–", "1", "2", "3"]
     sort_by(board, "row")
     assert names(board) == sorted(names(board), key=str.lower)
     sort_by(board, "row")
     assert names(board)[-1] == SCRIPT
-    sort_by(board, "failures")
-    assert names(board)[0] == "broken"
+    sort_by(board, "played")
     (head,) = find(board, "#board-table th[aria-sort]")
-    assert head.get_attribute("aria-sort") == "descending"
+    assert head.get_attribute("aria-sort") == "descending" and names(board)[-1] == "broken"
+
+
+def test_smaller_gaps_come_first_and_unknown_costs_last(board: Any) -> None:
+    show(board, "aggregates")
+    sort_by(board, "optimality gap")
+    assert names(board) == [SCRIPT, "quadratics", "adam", "broken"]
+    show(board, "overview")
+    sort_by(board, "time")
+    cheap = names(board)
+    sort_by(board, "time")
+    assert cheap[-1] == names(board)[-1] == "broken" and cheap[0] != names(board)[0]
+    last = find(board, "#board-table tbody tr:last-child td")
+    assert [cell.text for cell in last[-2:]] == ["34/40", "unknown"]
+    assert "not drawn: broken." in find(board, "#board-charts")[0].text
 
 
 def test_rows_are_filtered_by_text_and_by_tags(board: Any) -> None:
@@ -89,15 +108,18 @@ def test_rows_are_filtered_by_text_and_by_tags(board: Any) -> None:
     assert len(names(board)) == 4
     find(board, "[data-tag=trained]")[0].click()
     assert names(board) == ["quadratics"]
-    find(board, "[data-tag=oracle]")[0].click()
+    find(board, "[data-tag='sees the task']")[0].click()
     assert names(board) == [SCRIPT, "quadratics"]
 
 
 def test_a_permalink_opens_its_row_with_the_command(board: Any) -> None:
     find(board, "a[href='#core-v0/broken']")[0].click()
     (row,) = find(board, "#board-row")
-    assert "metagym leaderboard run broken core-v0" in row.text
-    assert "not through after <b>60</b> s" in row.text  # as text
+    assert "metagym leaderboard run mine:Broken core-v0" in row.text
+    assert "maze (seed 0, 1, 2, 3, 4): not through after <b>60</b> s" in row.text  # as text
+    tasks = {line.text.split()[0]: line.text for line in find(board, "#board-row tr")}
+    assert tasks["maze"] == "maze failed 5/5"  # and no score
+    assert tasks["quadratics"].count("failed 1/5") == 1
     assert board.current_url.endswith("#core-v0/broken")
     url = board.current_url.replace("broken", "%3Cscript%3Ewindow.cracked%20%3D%201%3C%2Fscript%3E")
     board.get("about:blank")
@@ -114,25 +136,50 @@ def test_a_permalink_opens_its_row_with_the_command(board: Any) -> None:
 def test_each_task_and_the_cost_are_views(board: Any) -> None:
     from metagym.evaluation.suites import make_suite
 
-    view = Select(find(board, "select[name=view]")[0])
-    view.select_by_value("tasks")
+    show(board, "tasks")
     heads = [head.text.rstrip(" ▾▴") for head in find(board, "#board-table thead th")]
-    assert heads == ["row", *(task.name for task in make_suite("core-v0").tasks)]
+    assert heads == ["#", "row", *(task.name for task in make_suite("core-v0").tasks)]
     intervals = find(board, "#board-table td svg.board-interval")
-    assert len(intervals) == 4 * (len(heads) - 1)
-    view = Select(find(board, "select[name=view]")[0])
-    view.select_by_value("cost")
+    assert len(intervals) == 4 * (len(heads) - 2) - 1
+    assert "failed 5/5" in find(board, "#board-table")[0].text
+    show(board, "cost")
     assert "24.0 M" in find(board, "#board-table")[0].text
+
+
+def test_each_ruleset_is_a_table(board: Any) -> None:
+    Select(find(board, "select[name=suite]")[0]).select_by_value("optimize-v0")
+    assert names(board) == ["as it is", "worse"]
+    find(board, "[data-ruleset=external-tuning]")[0].click()
+    assert names(board) == ["searched"]
+    find(board, "#board-table tbody th a")[0].click()
+    (row,) = find(board, "#board-row")
+    assert "lr: 0.01, 0.1; decay: null" in row.text
+    board.get(board.current_url.split("#")[0] + "#optimize-v0/worse")
+    assert names(board) == ["as it is", "worse"]
+    (better,) = find(board, "#board-row .board-better tbody tr")
+    assert better.text.startswith("as it is\n0.0") or better.text.startswith("as it is 0.0")
+
+
+def test_steps_to_the_target_are_a_view_of_suites_that_have_one(board: Any) -> None:
+    views = "select[name=view] option"
+    assert "target" not in [option.get_attribute("value") for option in find(board, views)]
+    Select(find(board, "select[name=suite]")[0]).select_by_value("optimize-v0")
+    show(board, "target")
+    heads = [head.text for head in find(board, "#board-table thead th")]
+    assert "rosenbrock" in heads and "gaussian_process" not in heads
+    cells = [cell.text for cell in find(board, "#board-table tbody tr:first-child td")]
+    assert cells[1] == "40, 40 %"
 
 
 def test_charts_are_drawn_and_a_point_leads_to_its_row(board: Any) -> None:
     assert len(find(board, "#board-profile .scatterlayer .trace")) == 4
-    assert len(find(board, "#board-cost .scatterlayer .points path")) == 4
+    assert len(find(board, "#board-cost .scatterlayer .points path")) == 3  # one is unknown
     board.execute_script(
         "document.getElementById('board-cost').emit('plotly_click',"
         " {points: [{customdata: '#core-v0/adam'}]})"
     )
     assert find(board, "#board-row h2")[0].text == "adam"
+    assert len(find(board, "#board-profile .scatterlayer .trace")) == 5  # with the row's band
 
 
 def test_the_search_works_in_a_local_folder(board: Any, site: Path) -> None:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import importlib.util
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from metagym.errors import InvalidArgumentError
-from metagym.evaluation.suites import make_suite
+from metagym.evaluation import aggregate
+from metagym.evaluation.suites import Suite
 from metagym.leaderboard import Row, RowError
+from metagym.leaderboard.standings import standings
+from metagym.leaderboard.submission import SubmissionError
 from metagym.site import build
 from metagym.site.board import data_script, write_board
 from tests.site.conftest import SCRIPT
+
+Content = list[tuple[Suite, list[Row]]]
 
 
 def page(site: Path, name: str) -> str:
@@ -58,27 +65,95 @@ def test_names_of_rows_are_text_everywhere(site: Path) -> None:
     assert "&lt;script&gt;window" in page(site, "leaderboard/core-v0.html")
 
 
-def test_the_data_of_a_suite_survive_their_escape(rows: list[Row]) -> None:
-    suite = make_suite("core-v0")
-    script = data_script(suite, [row.summary() for row in rows])
+def data_of(suite: Suite, rows: list[Row]) -> dict[str, Any]:
+    script = data_script(suite, rows, standings(rows, suite))
     assert script.count("<") == 2
-    data = json.loads(script.split(">", 1)[1].removesuffix("</script>"))
-    assert [row["name"] for row in data["rows"]] == [row.name for row in rows]
+    data: dict[str, Any] = json.loads(script.split(">", 1)[1].removesuffix("</script>"))
+    return data
+
+
+def test_the_data_of_a_suite_survive_their_escape(content: Content) -> None:
+    suite, rows = content[0]
+    data = data_of(suite, rows)
+    assert [row["name"] for row in data["rows"]] == [SCRIPT, "quadratics", "adam", "broken"]
+    assert [row["rank"] for row in data["rows"]] == [None, 1, 2, 3]
     assert [task["name"] for task in data["tasks"]] == [task.name for task in suite.tasks]
 
 
-def test_rows_are_told_to_the_pages_of_their_agents(rows: list[Row], tmp_path: Path) -> None:
-    mentions = write_board(tmp_path / "board", rows)
-    assert sorted(mentions) == ["adam", "broken", "quadratics", "random"]
-    assert "index.html#core-v0/adam" in mentions["adam"][0]
-    assert "failures: 1" in mentions["broken"][0]
-    assert "<script" not in mentions["random"][0]
+def test_each_ruleset_is_a_table_of_its_own(content: Content) -> None:
+    suite, rows = content[1]
+    tables = standings(rows, suite)
+    assert {rules: [row["name"] for row in found] for rules, found in tables.items()} == {
+        "self-tuning": ["as it is", "worse"], "external-tuning": ["searched"],
+    }  # fmt: skip
+    assert [row["rank"] for found in tables.values() for row in found] == [1, 2, 1]
+    data = data_of(suite, rows)
+    better = {row["name"]: row["better"] for row in data["rows"]}
+    found = aggregate.probability_of_improvement_interval(*(row.scores() for row in rows[:2]))
+    assert better["as it is"] == {"worse": pytest.approx(found, abs=1e-4)}
+    value, low, high = better["as it is"]["worse"]
+    assert better["worse"]["as it is"] == pytest.approx([1 - value, 1 - high, 1 - low])
+    assert better["searched"] == {}
 
 
-def test_an_unfinished_row_is_refused(rows: list[Row], tmp_path: Path) -> None:
-    half = Row(**{**vars(rows[0]), "results": rows[0].results[:-1]})
+def test_the_space_of_external_tuning_is_told(content: Content) -> None:
+    suite, rows = content[1]
+    own = {row["name"]: row["space"] for row in data_of(suite, rows)["rows"]}
+    assert own == {"as it is": None, "worse": None, "searched": rows[2].space}
+    grid = dataclasses.replace(rows[2], space=None)
+    assert "lr" in data_of(suite, [grid])["rows"][0]["space"]  # that of rmsprop
+
+
+def test_tags_say_what_scores_do_not(content: Content) -> None:
+    suite, rows = content[0]
+    (table,) = standings(rows, suite).values()
+    assert {row["name"]: list(row["tags"]) for row in table} == {
+        SCRIPT: ["sees the task", "hand-designed"],
+        "quadratics": ["trained", "1 training", "own budget"],
+        "adam": ["hand-designed"],
+        "broken": ["origin unknown"],
+    }
+
+
+def test_a_plain_page_has_a_table_for_each_ruleset_and_targets(site: Path) -> None:
+    text = page(site, "leaderboard/optimize-v0.html")
+    order = [text.index(part) for part in (
+        "Rows: self-tuning", "as it is", "worse", "Rows: external-tuning", "searched", ">target<",
+    )]  # fmt: skip
+    assert order == sorted(order)
+    core = page(site, "leaderboard/core-v0.html")
+    cells = re.findall(r"<td>(?:<p>)?(.*?)(?:</p>)?</td>", core)
+    at = cells.index("sees the task, hand-designed")
+    assert cells[at - 2] == "" and "&lt;script&gt;" in cells[at - 1]  # no rank
+    assert "34/40" in cells and "unknown" in cells  # broken, and what it cost
+
+
+def test_rows_are_told_to_the_pages_of_their_agents(content: Content, tmp_path: Path) -> None:
+    mentions = write_board(tmp_path / "board", content)
+    assert sorted(mentions) == ["adam", "mine:Broken", "quadratics", "random", "rmsprop", "sgd"]
+    first, second = mentions["adam"]
+    assert "index.html#core-v0/adam" in first and "rank 2, mean 0.5" in first
+    assert "on optimize-v0, self-tuning: rank 1" in second
+    assert "34 of 40 runs played" in mentions["mine:Broken"][0]
+    assert "<script" not in mentions["random"][0] and "sees the task" in mentions["random"][0]
+
+
+def test_an_unfinished_row_is_refused(content: Content, tmp_path: Path) -> None:
+    suite, rows = content[0]
+    half = dataclasses.replace(rows[0], results=rows[0].results[:-1])
     with pytest.raises(RowError, match="unfinished"):
-        write_board(tmp_path / "board", [half])
+        write_board(tmp_path / "board", [(suite, [half])])
+
+
+def test_a_board_is_checked_before_anything_is_built(content: Content, tmp_path: Path) -> None:
+    for module in ("sphinx", "furo", "myst_parser", "plotly"):
+        pytest.importorskip(module, reason="the site needs the extra docs")
+    (row, *_) = content[0][1]
+    (tmp_path / "board" / row.suite).mkdir(parents=True)
+    row.save(tmp_path / "board" / row.suite / "adam.json")
+    with pytest.raises(SubmissionError, match="episodes"):  # four, and not the suite's
+        build.build_site(tmp_path / "site", tmp_path / "board")
+    assert not (tmp_path / "site").exists()
 
 
 def test_a_folder_that_is_no_site_is_left_alone(tmp_path: Path) -> None:

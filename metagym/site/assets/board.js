@@ -1,13 +1,12 @@
-// The leaderboard: a table that sorts and filters, a row's details, and two charts (plotly).
+// The leaderboard: a table for each ruleset of a suite, which sorts and filters, a row's details, and
+// two charts (plotly).
 // The data are <script class="board-suite"> elements. All text of rows becomes text nodes.
 "use strict";
 
 (() => {
-  const SHAPES = { trained: "learned its policy", "hand-designed": "was written by hand",
-    oracle: "sees the task" };
   const AGGREGATES = {
-    iqm: ["IQM", "interquartile mean of the normalised scores of all runs and tasks"],
     mean: ["mean", "mean of the normalised scores"],
+    iqm: ["IQM", "interquartile mean of the normalised scores of all runs and tasks"],
     median: ["median", "median over tasks of the mean over runs"],
     optimality_gap: ["optimality gap", "by how much runs miss 1, on average; smaller is better"],
   };
@@ -17,7 +16,8 @@
   const root = document.getElementById("board");
   const suites = [...document.querySelectorAll("script.board-suite")]
     .map((element) => JSON.parse(element.textContent));
-  const state = { suite: suites[0], view: "scores", sort: "iqm", down: true, text: "",
+  const DEFAULTS = { view: "overview", sort: "mean", down: true };
+  const state = { ...DEFAULTS, suite: suites[0], ruleset: suites[0].rulesets[0], text: "",
     chosen: new Set(), open: null, cost: "seconds" };
 
   // -- small things ------------------------------------------------------------------------------
@@ -40,12 +40,14 @@
   }
 
   const permalink = (row) => `#${state.suite.name}/${encodeURIComponent(row.name)}`;
-  const kind = (row) => (row.privileged ? "oracle" : isTrained(row) ? "trained" : "hand-designed");
-  // What external tuning costs is booked as training, and is none.
-  const isTrained = (row) => row.training_steps > 0 && row.ruleset !== "external-tuning";
-  const tags = (row) => [kind(row), row.ruleset].filter(Boolean);
-  const seconds = (row) => row.training_seconds + row.wall_time_s;
-  const steps = (row) => row.training_steps + row.env_steps;
+  /** The rows of the ruleset, by rank. */
+  const table = () => state.suite.rows.filter((row) => row.ruleset === state.ruleset);
+  const plus = (a, b) => (a === null ? null : a + b);
+  const COSTS = {
+    seconds: (row) => plus(row.training_seconds, row.wall_time_s),
+    steps: (row) => plus(row.training_steps, row.env_steps),
+  };
+  const percent = (share) => `${Math.round(100 * share)} %`;
 
   const about = (task) => `${task.env_id}: ${task.metric}`
     + (task.variant_of ? `; held out, a variant of ${task.variant_of}` : "");
@@ -58,25 +60,37 @@
     return size === 0 || size >= 0.01 ? String(Number(number.toPrecision(4))) : number.toExponential(2);
   }
 
+  const soft = (text) => make("span", { class: "board-soft" }, text);
+
+  /** What it cost, which is not always known. */
+  const cost = (number, format) => (number === null ? soft("unknown")
+    : number === 0 ? soft("none") : format(number));
+
   function time(number) {
     if (number >= 5400) return `${(number / 3600).toPrecision(3)} h`;
     if (number >= 90) return `${(number / 60).toPrecision(3)} min`;
     return `${number.toPrecision(2)} s`;
   }
 
-  /** A dot with its interval, on a scale from low to high where 0 and 1 are marked. */
-  function interval([value, low, high], [left, right]) {
+  const estimateText = ([value, low, high]) =>
+    `${value.toFixed(3)} [${low.toFixed(3)}, ${high.toFixed(3)}]`;
+
+  /** A dot with its interval, on a scale from left to right with some marks. */
+  function picture([value, low, high], [left, right], marks = [0, 1]) {
     const width = 80, height = 14;
     const at = (x) => 4 + ((width - 8) * (Math.min(Math.max(x, left), right) - left)) / (right - left);
-    const picture = draw("svg", { width, height, class: "board-interval", "aria-hidden": "true" });
-    for (const mark of [0, 1]) {
-      picture.append(draw("line", { x1: at(mark), x2: at(mark), y1: 0, y2: height, class: "mark" }));
+    const svg = draw("svg", { width, height, class: "board-interval", "aria-hidden": "true" });
+    for (const mark of marks) {
+      svg.append(draw("line", { x1: at(mark), x2: at(mark), y1: 0, y2: height, class: "mark" }));
     }
-    picture.append(draw("line", { x1: at(low), x2: at(high), y1: 7, y2: 7, class: "range" }));
-    picture.append(draw("circle", { cx: at(value), cy: 7, r: 3.2 }));
-    const text = `${value.toFixed(3)} [${low.toFixed(3)}, ${high.toFixed(3)}]`;
-    return make("span", { class: "board-estimate", title: text }, value.toFixed(3), picture);
+    svg.append(draw("line", { x1: at(low), x2: at(high), y1: 7, y2: 7, class: "range" }));
+    svg.append(draw("circle", { cx: at(value), cy: 7, r: 3.2 }));
+    return svg;
   }
+
+  const interval = (estimate, range) => make("span",
+    { class: "board-estimate", title: estimateText(estimate) },
+    estimate[0].toFixed(3), picture(estimate, range));
 
   /** What intervals of a column are drawn on; far outliers stop at its ends. */
   function scale(estimates) {
@@ -87,68 +101,99 @@
 
   // -- the table ---------------------------------------------------------------------------------
 
-  function estimateColumn(key, title, help, estimate) {
-    const range = scale(state.suite.rows.map(estimate));
-    return { key, title, help, value: (row) => estimate(row)[0],
-      cell: (row) => interval(estimate(row), range) };
+  /** A column of estimates; where there is none, ``missing`` says why. */
+  function estimateColumn(key, title, help, estimate, missing = () => "") {
+    const range = scale(table().map(estimate).filter((found) => found !== null));
+    return { key, title, help, value: (row) => estimate(row)?.[0] ?? null,
+      cell: (row) => (estimate(row) === null ? soft(missing(row)) : interval(estimate(row), range)) };
   }
 
-  function numberColumn(key, title, help, value, format) {
-    return { key, title, help, value, cell: (row) => format(value(row)) };
+  function costColumn(key, title, help, value, format) {
+    return { key, title, help, value, cell: (row) => cost(value(row), format), up: true };
   }
+
+  const failed = (task) => (task.failed ? `failed ${task.failed}/${task.runs}` : "");
+
+  function reached(target) {
+    if (target === null) return "";
+    const share = soft(percent(target.reached));
+    return target.median === null ? share : make("span", {}, `${short(target.median)}, `, share);
+  }
+
+  const VIEWS = {
+    overview: ["overview", ""], aggregates: ["aggregates", ""],
+    tasks: ["each task", "Normalised scores; of runs that failed, the floor's."],
+    target: ["steps to target", "The median of the steps to the target, and how many of the "
+      + "episodes reach it; those of failed runs do not."],
+    cost: ["cost", "Seconds are those of the machine that made the row."],
+  };
 
   function columns() {
-    const name = { key: "name", title: "row", help: "by name", value: (row) => row.name };
-    const aggregate = (key) => estimateColumn(key, ...AGGREGATES[key], (row) => row.aggregate[key]);
-    const failures = numberColumn("failures", "failures", "tasks and seeds that count as 0",
-      (row) => row.failures.length, String);
+    const rank = { key: "rank", title: "#", help: "by mean; without those that see the task",
+      value: (row) => row.rank, cell: (row) => String(row.rank ?? "–"), up: true };
+    const name = { key: "name", title: "row", help: "by name", value: (row) => row.name, up: true };
+    const aggregate = (key) => ({ ...estimateColumn(key, ...AGGREGATES[key],
+      (row) => row.aggregate[key]), up: key === "optimality_gap" });
+    const coverage = { key: "coverage", title: "played",
+      help: "runs that were played, of all tasks and seeds; the others failed and count 0",
+      value: ({ coverage: [played, total] }) => played / total,
+      cell: ({ coverage: [played, total] }) => make("span",
+        { class: played < total ? "board-failed" : null }, `${played}/${total}`) };
     const views = {
-      scores: () => [...Object.keys(AGGREGATES).map(aggregate), failures],
+      overview: () => [aggregate("mean"),
+        { ...aggregate("iqm"), cell: (row) => make("span",
+          { title: estimateText(row.aggregate.iqm) }, row.aggregate.iqm[0].toFixed(3)) },
+        coverage,
+        costColumn("seconds", "time", "of training or tuning, and of scoring", COSTS.seconds, time)],
+      aggregates: () => [...Object.keys(AGGREGATES).map(aggregate), coverage],
       tasks: () => state.suite.tasks.map((task) => estimateColumn(
-        `task ${task.name}`, task.name, about(task),
-        (row) => row.tasks[task.name].normalised)),
+        `task ${task.name}`, task.name, about(task), (row) => row.tasks[task.name].normalised,
+        (row) => failed(row.tasks[task.name]))),
+      target: () => state.suite.tasks.filter((task) => task.target !== null).map((task) => ({
+        key: `target ${task.name}`, title: task.name,
+        help: `steps until log10(loss) is ${task.target}: the median, and who reached it`,
+        value: (row) => row.tasks[task.name].steps_to_target?.median ?? null,
+        cell: (row) => reached(row.tasks[task.name].steps_to_target), up: true })),
       cost: () => [
-        aggregate("iqm"),
-        numberColumn("training_seconds", "training", "seconds of training or tuning",
+        aggregate("mean"),
+        costColumn("training_seconds", "training", "seconds of training or tuning",
           (row) => row.training_seconds, time),
-        numberColumn("training_steps", "training steps", "environment steps of training or tuning",
+        costColumn("training_steps", "training steps", "environment steps of training or tuning",
           (row) => row.training_steps, short),
-        numberColumn("wall_time_s", "scoring", "seconds of all evaluations", (row) => row.wall_time_s,
-          time),
-        numberColumn("env_steps", "scoring steps", "environment steps of all evaluations",
+        costColumn("wall_time_s", "scoring", "seconds of all evaluations, failed ones as well",
+          (row) => row.wall_time_s, time),
+        costColumn("env_steps", "scoring steps", "environment steps of all evaluations",
           (row) => row.env_steps, short),
-        failures,
       ],
     };
-    return [name, ...views[state.view]()];
+    return [rank, name, ...views[state.view]()];
   }
 
   function isShown(row) {
     const words = [row.name, row.agent, row.authors, row.note].join(" ").toLowerCase();
-    const groups = [[kind(row), Object.keys(SHAPES)], [row.ruleset, rulesets()]];
-    return words.includes(state.text.toLowerCase()) && groups.every(([value, group]) => {
-      const wanted = group.filter((tag) => state.chosen.has(tag));
-      return wanted.length === 0 || wanted.includes(value);
-    });
+    const isWanted = state.chosen.size === 0
+      || Object.keys(row.tags).some((tag) => state.chosen.has(tag));
+    return words.includes(state.text.toLowerCase()) && isWanted;
   }
 
-  function rulesets() {
-    return [...new Set(state.suite.rows.map((row) => row.ruleset).filter(Boolean))].sort();
-  }
-
+  /** What has no value, such as an unknown cost, comes last either way. */
   function sorted(rows, column) {
     const sign = state.down ? -1 : 1;
     return [...rows].sort((a, b) => {
       const [x, y] = [column.value(a), column.value(b)];
+      if (x === null || y === null) return (x === null) - (y === null);
       return sign * (typeof x === "string" ? x.localeCompare(y) : x - y);
     });
   }
 
   function sortBy(column) {
     if (state.sort === column.key) state.down = !state.down;
-    else [state.sort, state.down] = [column.key, column.key !== "name"];
+    else [state.sort, state.down] = [column.key, !column.up];
     show();
   }
+
+  const tagsOf = (row) => make("span", { class: "board-tags" }, ...Object.entries(row.tags).map(
+    ([tag, title]) => make("span", { class: "board-tag", title }, tag)));
 
   function tableOf(shown, all) {
     const head = all.map((column) => {
@@ -158,13 +203,14 @@
         { type: "button", title: column.help, onclick: () => sortBy(column) },
         column.title + (by ? (state.down ? " ▾" : " ▴") : "")));
     });
-    const body = shown.map((row, rank) => {
+    const body = shown.map((row) => {
       const dot = make("span", { class: "board-dot" });
-      dot.style.background = colour(rank);
-      const first = make("th", { scope: "row" }, dot, make("a", { href: permalink(row) }, row.name),
-        ...tags(row).map((tag) => make("span", { class: "board-tag" }, tag)));
-      const cells = all.slice(1).map((column) => make("td", {}, column.cell(row)));
-      return make("tr", { class: row === state.open ? "open" : null }, first, ...cells);
+      dot.style.background = colour(row);
+      const cells = all.map((column) => (column.key !== "name"
+        ? make("td", {}, column.cell(row))
+        : make("th", { scope: "row" }, dot, make("a", { href: permalink(row) }, row.name),
+          tagsOf(row))));
+      return make("tr", { class: row === state.open ? "open" : null }, ...cells);
     });
     return make("table", {}, make("thead", {}, make("tr", {}, ...head)),
       make("tbody", {}, ...body));
@@ -172,22 +218,72 @@
 
   // -- one row -----------------------------------------------------------------------------------
 
-  function details(row) {
-    const range = scale(Object.values(row.tasks).map((task) => task.normalised));
-    const tasks = state.suite.tasks.map((task) => {
-      const score = row.tasks[task.name];
-      const [value, low, high] = score.score;
-      return make("tr", {},
-        make("th", { scope: "row", title: about(task) }, task.name),
-        make("td", {}, `${short(value)} [${short(low)}, ${short(high)}]`),
-        make("td", {}, interval(score.normalised, range)),
-        make("td", {}, score.steps_to_target === null ? "" : short(score.steps_to_target)),
-        make("td", {}, score.failed ? "failed" : ""));
+  function tableWith(titles, rows) {
+    const head = titles.map((title) => make("th", { scope: "col" }, title));
+    return make("div", { class: "board-scroll" }, make("table", {},
+      make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...rows)));
+  }
+
+  function tasksOf(row) {
+    const found = Object.values(row.tasks).map((task) => task.normalised);
+    const range = scale(found.filter((estimate) => estimate !== null));
+    const hasTargets = state.suite.tasks.some((task) => task.target !== null);
+    const rows = state.suite.tasks.map((task) => {
+      const { score, normalised, steps_to_target: target, ...runs } = row.tasks[task.name];
+      const cells = score === null ? [soft(failed(runs)), ""] : [
+        make("span", {}, `${short(score[0])} [${short(score[1])}, ${short(score[2])}] `,
+          soft(failed(runs))),
+        interval(normalised, range)];
+      if (hasTargets) cells.push(reached(target));
+      return make("tr", {}, make("th", { scope: "row", title: about(task) }, task.name),
+        ...cells.map((cell) => make("td", {}, cell)));
     });
-    const titles = ["task", "score", "normalised", "steps to target", ""];
-    const facts = { agent: row.agent, authors: row.authors, commit: row.commit, device: row.device,
-      training: `${time(row.training_seconds)}, ${short(row.training_steps)} steps`,
-      scoring: `${time(row.wall_time_s)}, ${short(row.env_steps)} steps`,
+    const titles = ["task", "score", "normalised", ...(hasTargets ? ["steps to target, reached by"] : [])];
+    return tableWith(titles, rows);
+  }
+
+  /** The aggregates, and how likely the row beats each other row of the ruleset. */
+  function comparisons(row) {
+    const range = scale(Object.values(row.aggregate));
+    const aggregates = Object.entries(AGGREGATES).map(([key, [title, help]]) => make("tr", {},
+      make("th", { scope: "row", title: help }, title),
+      make("td", {}, estimateText(row.aggregate[key])),
+      make("td", {}, picture(row.aggregate[key], range))));
+    const others = table().filter((other) => other !== row).map((other) => make("tr", {},
+      make("th", { scope: "row" }, make("a", { href: permalink(other) }, other.name)),
+      make("td", {}, estimateText(row.better[other.name])),
+      make("td", {}, picture(row.better[other.name], [0, 1], [0, 0.5, 1]))));
+    return make("div", { class: "board-pair" },
+      make("div", {}, tableWith(["all tasks", "", ""], aggregates)),
+      others.length === 0 ? null : make("div", { class: "board-better",
+        title: "how likely a run of this row beats one of the other, on a task drawn at random" },
+      tableWith(["P(better than ...)", "", ""], others)));
+  }
+
+  /** One line for each thing that went wrong, with the seeds at which it did. */
+  function failuresOf(row) {
+    const seeds = new Map();
+    for (const { task, seed, error } of row.failures) {
+      const line = JSON.stringify([task, error]);
+      seeds.set(line, [...(seeds.get(line) ?? []), seed]);
+    }
+    return [...seeds].map(([line, found]) => {
+      const [task, error] = JSON.parse(line);
+      return `${task} (seed ${found.join(", ")}): ${error}`;
+    });
+  }
+
+  function details(row) {
+    const space = Object.entries(row.space ?? {})
+      .map(([name, values]) => `${name}: ${values.map((value) => JSON.stringify(value)).join(", ")}`);
+    const known = (number, format) => (number === null ? "unknown" : format(number));
+    const spent = (seconds, steps) => (seconds === 0 ? "none"
+      : `${known(seconds, time)}; environment steps: ${known(steps, short)}`);
+    const facts = { agent: row.agent, authors: row.authors,
+      ruleset: row.ruleset, "search space": space.join("; "),
+      trainings: row.trainings === null ? "" : String(row.trainings),
+      training: spent(row.training_seconds, row.training_steps),
+      scoring: spent(row.wall_time_s, row.env_steps), commit: row.commit, device: row.device,
       versions: Object.entries(row.versions).map(([name, version]) => `${name} ${version}`).join(", "),
     };
     const isWeb = /^https?:\/\//.test(row.url);
@@ -197,15 +293,15 @@
     return [
       make("a", { class: "board-close", href: `#${state.suite.name}`, "aria-label": "close" }, "×"),
       make("h2", {}, make("a", { href: permalink(row) }, row.name)),
+      tagsOf(row),
       row.note ? make("p", {}, row.note) : null,
       isWeb ? make("p", {}, make("a", { href: row.url, rel: "nofollow noopener" }, row.url)) : null,
       make("div", { class: "board-command" }, make("pre", {}, row.command),
         navigator.clipboard ? copy : null),
-      make("div", { class: "board-scroll" }, make("table", {},
-        make("thead", {}, make("tr", {}, ...titles.map((t) => make("th", { scope: "col" }, t)))),
-        make("tbody", {}, ...tasks))),
+      comparisons(row),
+      tasksOf(row),
       row.failures.length === 0 ? null : make("ul", { class: "board-failures" },
-        ...row.failures.map((f) => make("li", {}, `${f.task}, seed ${f.seed}: ${f.error}`))),
+        ...failuresOf(row).map((line) => make("li", {}, line))),
       make("dl", {}, ...Object.entries(facts).filter(([, fact]) => fact)
         .flatMap(([name, fact]) => [make("dt", {}, name), make("dd", {}, fact)])),
     ].filter((part) => part !== null);
@@ -214,7 +310,7 @@
   // -- the charts --------------------------------------------------------------------------------
 
   const style = (name) => getComputedStyle(document.body).getPropertyValue(name).trim();
-  const colour = (rank) => COLOURS[rank] ?? style("--color-foreground-muted");
+  const colour = (row) => COLOURS[table().indexOf(row)] ?? style("--color-foreground-muted");
 
   function layout(title, x, y) {
     const grid = style("--color-background-border");
@@ -234,25 +330,32 @@
   const label = (row) => row.name.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
 
   function drawProfiles(shown) {
-    const lines = shown.map((row, rank) => ({
+    const lines = shown.map((row) => ({
       x: row.profile.thresholds, y: row.profile.fractions, mode: "lines", name: label(row),
-      line: { color: colour(rank), width: row === state.open ? 4 : rank < COLOURS.length ? 2 : 1 },
+      line: { color: colour(row), width: row === state.open ? 4 : 2 },
       hovertemplate: "%{fullData.name}<br>%{y:.0%} of runs reach %{x:.2f}<extra></extra>",
     }));
-    Plotly.react("board-profile", lines.reverse(), layout("Performance profiles",
+    const bands = shown.filter((row) => row === state.open).map((row) => ({
+      x: [...row.profile.thresholds, ...[...row.profile.thresholds].reverse()],
+      y: [...row.band[0], ...[...row.band[1]].reverse()], mode: "lines", line: { width: 0 },
+      fill: "toself", fillcolor: colour(row), opacity: 0.25, hoverinfo: "skip",
+    }));
+    Plotly.react("board-profile", [...bands, ...lines.reverse()], layout("Performance profiles",
       { title: { text: "normalised score τ" } },
       { title: { text: "share of runs above τ" }, range: [-0.02, 1.02] }),
     { displayModeBar: false, responsive: true });
   }
 
   function drawCosts(shown) {
-    const cost = state.cost === "seconds" ? seconds : steps;
-    const points = shown.map((row, rank) => {
-      const [value, low, high] = row.aggregate.iqm;
-      const bars = { type: "data", symmetric: false, array: [high - value],
-        arrayminus: [value - low], color: colour(rank), thickness: 1.2, width: 0 };
-      return { x: [cost(row)], y: [value], mode: "markers", name: label(row), error_y: bars,
-        marker: { color: colour(rank), size: row === state.open ? 14 : 9 },
+    const value = COSTS[state.cost];
+    const [known, unknown] = [true, false].map((wanted) =>
+      shown.filter((row) => (value(row) > 0) === wanted));
+    const points = known.map((row) => {
+      const [mean, low, high] = row.aggregate.mean;
+      const bars = { type: "data", symmetric: false, array: [high - mean],
+        arrayminus: [mean - low], color: colour(row), thickness: 1.2, width: 0 };
+      return { x: [value(row)], y: [mean], mode: "markers", name: label(row), error_y: bars,
+        marker: { color: colour(row), size: row === state.open ? 14 : 9 },
         customdata: [permalink(row)],
         hovertemplate: "%{fullData.name}<br>%{y:.3f} for %{x:.3s}<extra></extra>" };
     });
@@ -260,10 +363,12 @@
       : "environment steps, training and scoring";
     const chart = document.getElementById("board-cost");
     Plotly.react(chart, points.reverse(), layout("Score against cost",
-      { type: "log", title: { text: axis } }, { title: { text: "IQM" } }),
+      { type: "log", title: { text: axis } }, { title: { text: "mean" } }),
     { displayModeBar: false, responsive: true });
     chart.removeAllListeners?.("plotly_click");
     chart.on("plotly_click", (event) => { location.hash = event.points[0].customdata; });
+    notDrawn.textContent = unknown.length === 0 ? ""
+      : `Of unknown cost, and not drawn: ${unknown.map((row) => row.name).join(", ")}.`;
   }
 
   // -- the page ----------------------------------------------------------------------------------
@@ -277,19 +382,31 @@
 
   function controls() {
     const names = Object.fromEntries(suites.map((s) => [s.name, `${s.name} (${s.rows.length})`]));
-    const views = { scores: "aggregates", tasks: "each task", cost: "cost" };
-    const chips = [...Object.keys(SHAPES), ...rulesets()].map((tag) => make("button", {
-      type: "button", class: "board-chip", "data-tag": tag, title: SHAPES[tag] ?? "ruleset",
+    const hasTargets = state.suite.tasks.some((task) => task.target !== null);
+    const views = Object.fromEntries(Object.entries(VIEWS)
+      .filter(([view]) => hasTargets || view !== "target").map(([view, [title]]) => [view, title]));
+    const tags = Object.assign({}, ...table().map((row) => row.tags));
+    const chips = Object.entries(tags).sort().map(([tag, title]) => make("button", {
+      type: "button", class: "board-chip", "data-tag": tag, title,
       "aria-pressed": String(state.chosen.has(tag)),
       onclick: (event) => {
         if (!state.chosen.delete(tag)) state.chosen.add(tag);
         event.target.setAttribute("aria-pressed", String(state.chosen.has(tag)));
         show();
       } }, tag));
+    const rules = state.suite.rulesets.filter((ruleset) => ruleset !== null).map((ruleset) => make(
+      "button", { type: "button", "data-ruleset": ruleset,
+        "aria-pressed": String(ruleset === state.ruleset),
+        onclick: () => {
+          Object.assign(state, { ruleset, open: null, chosen: new Set() });
+          history.replaceState(null, "", `#${state.suite.name}`);
+          refresh();
+        } },
+      `${ruleset} (${state.suite.rows.filter((row) => row.ruleset === ruleset).length})`));
     return [
       choice("suite", "suite ", names, state.suite.name, (name) => { location.hash = name; }),
       choice("view", "show ", views, state.view, (view) => {
-        Object.assign(state, { view, sort: view === "tasks" ? "name" : "iqm", down: view !== "tasks" });
+        Object.assign(state, DEFAULTS, { view });
         show();
       }),
       make("input", { type: "search", name: "filter", placeholder: "filter by name, author, note",
@@ -298,19 +415,22 @@
           show();
         } }),
       make("span", { class: "board-chips" }, ...chips),
+      rules.length ? make("div", { class: "board-rules", role: "group", "aria-label": "ruleset" },
+        ...rules) : "",
     ];
   }
 
-  const parts = Object.fromEntries(["controls", "row", "table", "charts"].map((name) => [
+  const parts = Object.fromEntries(["controls", "row", "table", "note", "charts"].map((name) => [
     name, make(name === "row" ? "section" : "div", { id: `board-${name}` })]));
   parts.table.classList.add("board-scroll");
 
   function show() {
     const all = columns();
-    const by = all.find((column) => column.key === state.sort) ?? all[0];
-    const shown = sorted(state.suite.rows.filter(isShown), by);
-    const none = state.suite.rows.length === 0 ? "No rows yet." : "No row is like that.";
+    const order = all.find((column) => column.key === state.sort);
+    const shown = order ? sorted(table().filter(isShown), order) : table().filter(isShown);
+    const none = table().length === 0 ? "No rows yet." : "No row is like that.";
     parts.table.replaceChildren(shown.length ? tableOf(shown, all) : make("p", {}, none));
+    parts.note.textContent = shown.length ? VIEWS[state.view][1] : "";
     parts.row.replaceChildren(...(state.open ? details(state.open) : []));
     parts.row.hidden = state.open === null;
     parts.charts.hidden = shown.length === 0;
@@ -318,6 +438,11 @@
       drawProfiles(shown);
       drawCosts(shown);
     }
+  }
+
+  function refresh() {
+    parts.controls.replaceChildren(...controls());
+    show();
   }
 
   /** #suite or #suite/row says what is shown. */
@@ -330,23 +455,25 @@
     } catch {
       // a hand-written link; it is taken as it stands
     }
-    if (suite !== state.suite) Object.assign(state, { suite, chosen: new Set(), sort: "iqm", down: true,
-      view: "scores" });
     state.open = suite.rows.find((row) => row.name === wanted) ?? null;
-    parts.controls.replaceChildren(...controls());
-    show();
+    const isNew = suite !== state.suite;
+    if (isNew) Object.assign(state, DEFAULTS, { suite, ruleset: suite.rulesets[0], chosen: new Set() });
+    if (state.open) state.ruleset = state.open.ruleset;
+    refresh();
     if (state.open) parts.row.scrollIntoView({ block: "nearest" });
   }
 
   const costs = choice("cost", "cost in ", { seconds: "seconds", steps: "environment steps" },
-    state.cost, (cost) => {
-      state.cost = cost;
+    state.cost, (wanted) => {
+      state.cost = wanted;
       show();
     });
+  const notDrawn = make("p", { class: "board-soft" });
   parts.charts.className = "board-pair";
   parts.charts.append(make("div", {}, make("div", { id: "board-profile" })),
-    make("div", {}, make("div", { id: "board-cost" }), costs));
-  root.replaceChildren(parts.controls, parts.table, parts.row, parts.charts);
+    make("div", {}, make("div", { id: "board-cost" }), costs, notDrawn));
+  parts.note.className = "board-soft";
+  root.replaceChildren(parts.controls, parts.table, parts.note, parts.row, parts.charts);
   window.addEventListener("hashchange", follow);
   new MutationObserver(show).observe(document.body, { attributeFilter: ["data-theme"] });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", show);

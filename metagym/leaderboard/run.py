@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from metagym.agents.optimizers import GRIDS
-from metagym.errors import InvalidArgumentError, check_above_zero, check_choice
+from metagym.errors import InvalidArgumentError, check_above_zero, check_choice, check_positive
 from metagym.evaluation.results import Result
 from metagym.evaluation.suites import Suite
-from metagym.files import refuse_existing
+from metagym.files import alone_in, refuse_existing
 from metagym.leaderboard.child import call_in_children
 from metagym.leaderboard.play import Job, check_agent, play, trains
 from metagym.leaderboard.rows import Entry, Failure, Row, RowError
@@ -69,7 +69,8 @@ def run_suite(
         The row, failures included.
 
     Raises:
-        InvalidArgumentError: an argument has an impossible value, or ``out`` is something else.
+        InvalidArgumentError: an argument has an impossible value, ``out`` is something else, or
+            another process is at work there.
         RowError: the row in ``out`` is of another run.
     """
     if unknown := [seed for seed in seeds if seed not in suite.seeds]:
@@ -77,13 +78,16 @@ def run_suite(
             f"{suite.name} has the seeds {', '.join(map(str, suite.seeds))}; {unknown[0]} is none."
         )
     chosen = [suite.task(task) for task in tasks] or list(suite.tasks)
-    limit = suite.time_limit if time_limit is None else check_above_zero("time_limit", time_limit)
+    if time_limit is not None:
+        check_above_zero("time_limit", time_limit)
+    check_positive("workers", workers)
     check_agent(agent)
     trials, settings = _tuning(agent, suite, ruleset, space)
     played = agent
     if ruleset == "self-tuning" and agent in FIELD_DEFAULTS:
         played = with_arguments(agent, FIELD_DEFAULTS[agent])
-    row = _begin(Path(out), suite, Row(
+    out = Path(out)
+    row = _begin(out, suite, Row(
         suite=suite.name, suite_digest=suite.digest,
         name=name or ", ".join(filter(None, (agent, ruleset))), agent=agent, ruleset=ruleset,
         space=None if space is None else check_space(space), time_limit=time_limit,
@@ -93,13 +97,15 @@ def run_suite(
     jobs = [
         Job(
             played, task, suite.task(task.variant_of or task.name), seed,
-            suite.seeds.index(seed), Path(out) / CHECKPOINTS, trials, settings, trust=trust,
+            suite.seeds.index(seed), out / CHECKPOINTS, trials, settings, trust=trust,
         )
         for task in chosen
         for seed in suite.seeds
         if (not seeds or seed in seeds) and (task.name, seed) not in done
     ]  # fmt: skip
-    with _progress(row.name, len(jobs), progress) as advance:
+    limit = row.time_limit or suite.time_limit
+    out.mkdir(parents=True, exist_ok=True)
+    with alone_in(out), _progress(row.name, len(jobs), progress) as advance:
         for held_out in (False, True):  # a variant needs what its base has learned
             ready = []
             for job in (job for job in jobs if job.task.held_out == held_out):
@@ -108,10 +114,10 @@ def run_suite(
                 except InvalidArgumentError as error:
                     row = _record(row, job, error, 0.0)
                     advance(job.place)
-            row.save(Path(out) / ROW)
+            row.save(out / ROW)
             for job, answer, taken in call_in_children(play, ready, limit, workers):
                 row = _record(row, job, answer, taken)
-                row.save(Path(out) / ROW)
+                row.save(out / ROW)
                 advance(job.place)
     return row
 
@@ -146,7 +152,7 @@ def _tuning(
 
 
 def _begin(out: Path, suite: Suite, new: Row) -> Row:
-    """The row in ``out``, if it is of the same run, or the new one, saved there."""
+    """The row in ``out``, if it is of the same run, or else the new one."""
     if (out / ROW).is_file():
         old = Row.load(out / ROW)
         for field in ("suite", "suite_digest", "agent", "ruleset", "space", "name"):
@@ -163,7 +169,6 @@ def _begin(out: Path, suite: Suite, new: Row) -> Row:
         refuse_existing("--out", out, f"; it has no {ROW} to go on from")
     if new.time_limit == suite.time_limit:
         new = dataclasses.replace(new, time_limit=None)
-    new.save(out / ROW)
     return new
 
 

@@ -13,6 +13,7 @@ from metagym.agents.optimizers import tuned_hyperparameters
 from metagym.errors import InvalidArgumentError
 from metagym.evaluation import evaluate
 from metagym.evaluation.suites import Anchor, Suite, SuiteTask
+from metagym.files import alone_in
 from metagym.leaderboard import Row, RowError
 from metagym.leaderboard import run as run_module
 from metagym.leaderboard.child import ChildError
@@ -95,6 +96,17 @@ def test_the_folder_of_another_run_is_refused(suite, tuned_suite, tmp_path, here
         run(STILL, suite, tmp_path / "mine")
 
 
+def test_two_runs_do_not_write_to_one_folder(suite, tmp_path, here):
+    pytest.importorskip("fcntl", reason="no locks on this system")
+    first = run(STILL, suite, tmp_path / "out", tasks=["narrow"], seeds=[10])
+    with (
+        alone_in(tmp_path / "out"),
+        pytest.raises(InvalidArgumentError, match="Another process is at work in"),
+    ):
+        run(STILL, suite, tmp_path / "out")
+    assert Row.load(tmp_path / "out" / "row.json") == first
+
+
 @pytest.mark.parametrize(
     ("agent", "options", "message"),
     [
@@ -105,6 +117,7 @@ def test_the_folder_of_another_run_is_refused(suite, tuned_suite, tmp_path, here
         (STILL, {"tasks": ["norrow"]}, "Did you mean 'narrow'"),
         (STILL, {"seeds": [3]}, "seeds 10, 11, 12, 13, 14; 3 is none"),
         (STILL, {"time_limit": 0.0}, "time_limit=0.0"),
+        (STILL, {"workers": 0}, "workers"),
         (STILL, {"ruleset": "self-tuning"}, "has no rulesets"),
         (STILL, {"space": {"lr": [1]}}, "belongs to --ruleset external-tuning"),
     ],

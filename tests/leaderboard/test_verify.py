@@ -10,8 +10,9 @@ import pytest
 from metagym.errors import InvalidArgumentError
 from metagym.evaluation import Result, statistics
 from metagym.leaderboard import Row
+from metagym.leaderboard.comparison import compare_rows
 from metagym.leaderboard.rows import Entry, Failure, RowError
-from metagym.leaderboard.verify import compare_rows, verify_row
+from metagym.leaderboard.verify import verify_row
 
 TASKS = ("wide", "narrow")
 

@@ -42,7 +42,7 @@ def test_it_runs_once_and_writes_what_it_printed(module, tmp_path, capsys, monke
     assert "| hard | mgda |" in table
     assert (tmp_path / "similarity.png").stat().st_size > 5000
     content = json.loads((tmp_path / "results.json").read_text())
-    records = [Result._from_dict(x) for x in content["results"]]
+    records = [Result.from_values(x) for x in content["results"]]
     assert len(records) == 2 * 2 + 4  # networks × tasks, and the synthetic ones
     gains = results["cancer and diabetes, blocks"]["hard", "mgda"]
     assert records[2].mean == pytest.approx(gains.gain("breast cancer").value)

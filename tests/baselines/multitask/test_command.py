@@ -47,7 +47,7 @@ def test_a_run_by_names_with_its_twins(tmp_path, capsys):
         twin = load_learner(folder, "cpu")
         assert (twin.names, twin.architecture.config.widths) == ((name,), (8,))
         assert read_config(folder)["training"]["step"] == 6
-    results = [Result._from_dict(x) for x in json.loads((out / "gains.json").read_text())]
+    results = [Result.from_values(x) for x in json.loads((out / "gains.json").read_text())]
     assert [result.env_kwargs["task"] for result in results] == ["breast cancer", "diabetes"]
     assert {result.seed for result in results} == {2}
     # On from there: both go on.

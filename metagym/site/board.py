@@ -142,7 +142,7 @@ def _rounded(values: Iterable[float]) -> list[float]:
     return [round(float(value), 4) for value in values]
 
 
-def _space(row: Row) -> dict[str, list[Any]] | None:
+def _space(row: Row) -> Space | None:
     """What external tuning drew from: the row's own space, or the grid of a hand-designed rule."""
     if row.space is None and row.ruleset == "external-tuning":
         return GRIDS.get(row.agent)

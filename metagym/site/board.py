@@ -21,6 +21,7 @@ from metagym.evaluation import aggregate
 from metagym.evaluation.suites import SUITES, Anchor, Suite, make_suite
 from metagym.leaderboard import Row
 from metagym.leaderboard.standings import duration, standings
+from metagym.leaderboard.tuning import Space
 from metagym.site.markdown import plain, table, tree
 
 _PAGE = """---

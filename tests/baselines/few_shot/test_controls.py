@@ -181,7 +181,8 @@ def test_the_oracle_of_sinusoids_is_exact_and_says_that_it_is_privileged():
     assert result.mean < 1e-6
     drawn = tasks.sample(2, "test", torch.Generator().manual_seed(0))
     blind = drawn._replace(query_y=torch.zeros_like(drawn.query_y))
-    assert torch.equal(oracle.predict(drawn), oracle.predict(blind))
+    # Close, not equal: BLAS may add in another order where the memory lies otherwise.
+    torch.testing.assert_close(oracle.predict(drawn), oracle.predict(blind))
     noisy = drawn._replace(support_y=drawn.support_y + torch.randn(drawn.support_y.shape))
     x, y = noisy.support_x[0].double(), noisy.support_y[0].double()
     waves = torch.cat([x.sin(), x.cos()], 1)

@@ -29,7 +29,7 @@ site: $(VENV)/.installed-docs
 	$(BIN)/metagym leaderboard build --out build/site
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

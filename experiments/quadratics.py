@@ -48,6 +48,7 @@ PUBLISHED = {
 TUNED = ("adam", "momentum", "barzilai_borwein", "lbfgs")
 MEMORY = 0.98  # of the rules that PPO and REINFORCE trained
 LEARNED = ("quadratics", "quadratics-reinforce", "quadratics-coordinate")
+GAINS = np.linspace(-0.6, 0.6, 13)  # tried for each of the two gains that never change
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def learned(config: Config) -> dict[str, Agent]:
 def constant_gains() -> RuleAgent:
     """The best two gains that never change, by grid search on the train split: what the rule is
     worth without a policy that looks at its features."""
-    grid = [np.array(pair) for pair in itertools.product(np.linspace(-0.6, 0.6, 13), repeat=2)]
+    grid = [np.array(pair) for pair in itertools.product(GAINS, repeat=2)]
     agents = [
         RuleAgent(GainRule(memory=MEMORY, policy=lambda f, g=g: np.broadcast_to(g, (len(f), 2))))
         for g in grid

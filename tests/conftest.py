@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from metagym.architectures.chain import Chain
@@ -21,7 +22,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Rendered glyphs and packed images: one place for all workers, and not the user's.
 os.environ.setdefault("METAGYM_CACHE", str(Path(tempfile.gettempdir()) / "metagym-tests"))
 
-ONE_EPOCH = {"recipe": {"epochs": 1}}
+# Children that cost next to nothing: what is checked is the environment around them.
+RNG = np.random.default_rng(0)
+FEW_IMAGES = {
+    "recipe": {"epochs": 1},
+    "data": tuple(
+        part
+        for n in (32, 16, 16)
+        for part in (RNG.random((n, 8, 8), dtype=np.float32), np.arange(n) % 4)
+    ),
+}
 FEW_SYMBOLS = {"settings": {"width": 4, "max_symbols": 2000, "max_evaluation_symbols": 500}}
 # By the beginning of the id: arguments that make an episode nine steps long, or about that.
 SHORT: dict[str, dict[str, Any]] = {
@@ -31,8 +41,8 @@ SHORT: dict[str, dict[str, Any]] = {
     "MetaNavigation2D": {"n": 3, "inner_horizon": 3},
     "ArchitectureSearchTrial": {"n": 1},
     "NeuralArchitectureSearch": {},
-    "ChainSearch": {"space": Chain(1, skips=False), "evaluator_kwargs": ONE_EPOCH},
-    "NASNetSearch": {"space": NASNet(1), "evaluator_kwargs": ONE_EPOCH},
+    "ChainSearch": {"space": Chain(1, skips=False), "evaluator_kwargs": FEW_IMAGES},
+    "NASNetSearch": {"space": NASNet(1), "evaluator_kwargs": FEW_IMAGES},
     "ENASCellSearch": {"space": ENASRecurrent(2), "evaluator_kwargs": FEW_SYMBOLS},
     "RecurrentCellSearch": {"space": RecurrentTree(2), "evaluator_kwargs": FEW_SYMBOLS},
     "": {"horizon": 9},

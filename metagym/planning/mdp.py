@@ -40,10 +40,10 @@ def action_values(
     """
     transitions, rewards = _check(transitions, rewards, check_positive("horizon", horizon))
     batch, states, actions = rewards.shape[0], rewards.shape[-2], rewards.shape[-1]
-    flat = transitions.reshape(batch, states * actions, states)
+    flat = transitions.swapaxes(1, 2).reshape(batch, actions * states, states)
 
     def expectation(values: np.ndarray) -> np.ndarray:
-        return (flat @ values[:, :, None]).reshape(batch, states, actions)
+        return (flat @ values[:, :, None]).reshape(batch, actions, states)
 
     return _backward(expectation, rewards, horizon, discount)
 
@@ -65,7 +65,7 @@ def optimistic_action_values(
     transitions, rewards = _check(transitions, rewards, check_positive("horizon", horizon))
 
     def expectation(values: np.ndarray) -> np.ndarray:
-        return best_expectation(transitions, radius, values)
+        return best_expectation(transitions, radius, values).swapaxes(1, 2)
 
     return _backward(expectation, rewards, horizon, 1.0)
 
@@ -148,16 +148,17 @@ def _backward(
     horizon: int,
     discount: float,
 ) -> np.ndarray:
-    """Backward induction; ``expectation`` maps V_{t+1} [B, S] to that of the next state."""
+    """Backward induction; ``expectation`` maps V_{t+1} [B, S] to that of the next, [B, A, S].
+
+    Within, actions come before states: the maximum over a few actions is then one over rows that
+    lie in one piece.
+    """
+    rewards = rewards.swapaxes(-1, -2)
     q = np.empty((len(rewards), horizon, *rewards.shape[-2:]))
-    by_step = rewards.ndim == 4
-    values = np.zeros((len(rewards), rewards.shape[-2]))
-    for t in reversed(range(horizon)):
-        q[:, t] = rewards[:, t] if by_step else rewards
-        if t < horizon - 1:
-            q[:, t] += discount * expectation(values)
-        values = q[:, t].max(axis=-1)
-    return q
+    q[:] = rewards if rewards.ndim == 4 else rewards[:, None]
+    for t in reversed(range(horizon - 1)):
+        q[:, t] += discount * expectation(q[:, t + 1].max(axis=1))
+    return q.swapaxes(-1, -2)
 
 
 def _append_zeros(values: np.ndarray) -> np.ndarray:

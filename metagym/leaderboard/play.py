@@ -250,7 +250,8 @@ def _score_few_shot(job: Job, folder: Path | None, split: str) -> Result:
     result = evaluate_checkpoint(
         folder, task.env_id, split, task.episodes, job.seed, num_envs=task.num_envs, **task.kwargs
     )
-    return _grouped(result, task.group)
+    # The result's own name of the tasks says ways and shots as well, which are in env_kwargs.
+    return dataclasses.replace(_grouped(result, task.group), env_id=task.env_id)
 
 
 def _digest(trained: Path) -> str:

@@ -16,7 +16,7 @@ Lecture topic: meta-reinforcement learning, RL².
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -128,9 +128,29 @@ RECIPES: dict[str, Config] = {
 }
 
 
-def recipe(env_id: str) -> Config:
-    """The hyperparameters that were found to work on ``env_id``; the defaults elsewhere."""
-    return RECIPES.get(env_id, Config())
+ITERATIONS = 10  # about, of a recipe that knows how few steps there are
+FEWEST = 16  # trials of an iteration
+
+
+def recipe(
+    env_id: str, steps: int | None = None, env_kwargs: dict[str, Any] | None = None
+) -> Config:
+    """The hyperparameters that were found to work on ``env_id``; the defaults elsewhere.
+
+    Args:
+        env_id: the environment.
+        steps: of training, where they are few: an iteration then has fewer trials, so that there
+            are about ``ITERATIONS`` and the last one ends not far beyond.
+        env_kwargs: of the environment, by which its trials are as long as they are.
+    """
+    found = RECIPES.get(env_id, Config())
+    if steps is None:
+        return found
+    length = _trial_length(make_vector_env(env_id, 1, "train", env_kwargs or {}))
+    trials = max(FEWEST, steps // (ITERATIONS * length) // 4 * 4)
+    if trials >= found.num_envs:
+        return found
+    return replace(found, num_envs=trials, minibatch=trials // 4)
 
 
 @dataclass

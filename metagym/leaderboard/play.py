@@ -207,8 +207,10 @@ def _train(job: Job, setting: Mapping[str, Any], folder: Path) -> None:
     module, kwargs = trainer(name), dict(task.kwargs)
     if task.kind == "few_shot":
         config = module.recipe(task.env_id, kwargs)
+    elif hasattr(module, "recipe"):
+        config = module.recipe(task.env_id, task.training_steps, kwargs)
     else:
-        config = module.recipe(task.env_id) if hasattr(module, "recipe") else module.Config()
+        config = module.Config()
     settings = {**arguments, **setting}
     check_settings(name, settings, config)
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was cut short

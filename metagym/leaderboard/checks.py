@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterable, Iterator
+from typing import Any
 
+import gymnasium as gym
 import numpy as np
 
 import metagym
@@ -18,6 +21,7 @@ from metagym.leaderboard.tuning import FIELD_DEFAULTS, fault_of
 
 # Exact ceilings that no episode can pass; an optimum is one of the mean over episodes.
 _BOUNDS = {"loss of zero", "minimum of f", "no error", "all right", "best in the table"}
+LUCK = 6  # standard errors by which an honest mean may pass an exact ceiling
 _SHOWN = 5  # places that a message names before it says how many more
 
 
@@ -44,6 +48,7 @@ def check_results(row: Row, suite: Suite, *, any_version: bool) -> list[str]:
             place = f"results[{i}] ({entry.task} seed {entry.seed})"
             places.setdefault(problem, []).append(place)
     wrong = [f"{problem} in {some_of(found)}." for problem, found in places.items()]
+    wrong += _find_oracles(row, suite)
     commits = sorted({str(entry.result.git_commit) for entry in row.results})
     if len(commits) > 1:
         wrong.append(f"its results come from {len(commits)} commits: {some_of(commits)}.")
@@ -94,9 +99,51 @@ def _find_strangeness(entry: Entry, task: SuiteTask, any_version: bool) -> Itera
         slack = 0.25 * (high - low) + 1e-6 * max(abs(low), abs(high), 1e-3)
         if not np.allclose(getattr(result, name), (low, high), rtol=0.0, atol=slack):
             yield f"{name} is not that of the scores"
-    bounded = task.ceiling.exact and task.ceiling.what in _BOUNDS
-    if bounded and max(map(task.normalise, result.scores)) > 1 + 1e-6:
+    slowest = max(result.extras.get("steps_to_target", []), default=0)
+    if slowest and (horizon := _horizon(task)) is not None and slowest > horizon + 1 + 1e-6:
+        yield f"extras.steps_to_target has more than horizon + 1 = {horizon + 1} steps"
+    if _is_bounded(task) and max(map(task.normalise, result.scores)) > 1 + 1e-6:
         yield f"a score is better than the ceiling, {task.ceiling.what}"
+
+
+def _is_bounded(task: SuiteTask) -> bool:
+    return task.ceiling.exact and task.ceiling.what in _BOUNDS
+
+
+def _horizon(task: SuiteTask) -> int | None:
+    """Steps of an episode, as the task, its registration or its class says; None if nobody does."""
+    spec = gym.registry.get(task.env_id)
+    if spec is None or spec.vector_entry_point is None:
+        return task.kwargs.get("horizon")
+    creator: Any = spec.vector_entry_point
+    if isinstance(creator, str):
+        creator = gym.envs.registration.load_env_creator(creator)
+    own = inspect.signature(creator).parameters.get("horizon")
+    default = None if own is None or own.default is own.empty else own.default
+    horizon: int | None = {"horizon": default, **spec.kwargs, **task.kwargs}["horizon"]
+    return horizon
+
+
+@np.errstate(over="ignore", invalid="ignore")  # a lie has any size
+def _find_oracles(row: Row, suite: Suite) -> Iterator[str]:
+    """Where an agent without the mark of an oracle is better than the best that can do without.
+
+    A single episode, or some, may be lucky; the mean of all is held against its standard error.
+    """
+    if any(entry.result.privileged for entry in row.results):
+        return
+    for task in suite.tasks:
+        results = [entry.result for entry in row.results if entry.task == task.name]
+        scores = np.array([task.normalise(score) for result in results for score in result.scores])
+        if len(scores) < 2 or not task.ceiling.exact or _is_bounded(task):
+            continue
+        excess, error = scores.mean() - 1, scores.std(ddof=1) / np.sqrt(len(scores))
+        if excess > 0 and not excess <= LUCK * error + 1e-6:
+            yield (
+                f"its mean on {task.name} is better than the exact ceiling, {task.ceiling.what}, "
+                f"by more than {LUCK} standard errors: an agent that sees the task or the state of "
+                "the environment has to set privileged = True."
+            )
 
 
 def _find_learning(

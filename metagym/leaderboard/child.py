@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 
 from metagym.errors import MetagymError
 
+TOO_SLOW = "not through after"  # so many seconds; how the message of what was killed begins
+
 # Processes are forked off one that has imported these and has done nothing else, so that each
 # begins alike, and within milliseconds.
 _PRELOAD = ["__main__", "metagym.leaderboard.play", "torch"]
@@ -66,7 +68,7 @@ def call_in_children(
                 if line in ready:
                     answer = _answer(line, process)
                 else:
-                    answer = ChildError(f"not through after {seconds:g} s")
+                    answer = ChildError(f"{TOO_SLOW} {seconds:g} s")
                 del running[line]
                 _end(process, line)
                 yield item, answer, now - start

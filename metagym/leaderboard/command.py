@@ -20,7 +20,7 @@ from tyro.conf import Positional
 
 from metagym.errors import InvalidArgumentError
 from metagym.evaluation.suites import SUITES, Suite, make_suite
-from metagym.leaderboard.rows import Row, find_suite
+from metagym.leaderboard.rows import ROW, Row, find_suite, row_file
 from metagym.leaderboard.standings import standings
 
 BOARD = Path("experiments/board")
@@ -75,20 +75,26 @@ def run(
         ruleset: self-tuning or external-tuning, of suites that have them.
         space: JSON file of external tuning's search space, such as {"lr": [0.01, 0.1]}; optimisers
             designed by hand have one of their own.
-        name: of the row; the agent's by default.
+        name: of the row, at most 80 characters; the agent's by default.
         authors: for the board.
         note: for the board.
-        url: for the board.
+        url: for the board, with https://.
         tasks: only these, for now.
         seeds: only these, for now.
         time_limit: seconds for a task and seed, training included; the suite's by default.
         workers: tasks and seeds at a time, one core each.
         trust: load zip files of Stable-Baselines3, which can run any code of their author.
     """
-    from metagym.leaderboard.run import ROW, run_suite
+    from metagym.leaderboard.outlook import warnings_of
+    from metagym.leaderboard.play import check_agent
+    from metagym.leaderboard.run import run_suite
     from metagym.leaderboard.submission import find_problems
 
     found = make_suite(suite)
+    check_agent(agent)
+    chosen = [task for task in found.tasks if not tasks or task.name in tasks]
+    for line in warnings_of(agent, chosen, name=name, ruleset=ruleset):
+        print(f"metagym: warning: {line}", file=sys.stderr)
     try:
         row = run_suite(
             agent, found, out, ruleset=ruleset, space=None if space is None else _read(space),
@@ -122,7 +128,7 @@ def add(
         board: the folder of the board.
         suite: path of the rows' suite, if it is none of metagym's; the board keeps it.
     """
-    from metagym.leaderboard.submission import add_rows
+    from metagym.leaderboard.submission import add_rows, unknown_commits
 
     if not results:
         raise InvalidArgumentError("Name at least one run: metagym leaderboard add runs/adam.")
@@ -130,6 +136,8 @@ def add(
         written = add_rows(results, board, None if suite is None else make_suite(suite))
     for path in written:
         print(f"Added {path}")
+        for commit in unknown_commits(Row.load(path)):
+            print(f"warning: its commit {commit} is not known here: fetch it, or ask for the fork.")
 
 
 def verify(
@@ -147,7 +155,7 @@ def verify(
 
     Args:
         row: its file, or the folder of its run.
-        tasks: so many, drawn at random; all by default.
+        tasks: so many, drawn at random from those that have a result; all by default.
         seed: of the drawing.
         agent: what plays in place of the row's own text, such as the folder with its checkpoints,
             which spares the training.
@@ -157,10 +165,9 @@ def verify(
         trust: load zip files of Stable-Baselines3, and import the module:Class that the row names;
             both can run any code.
     """
-    from metagym.leaderboard.run import ROW
     from metagym.leaderboard.verify import verify_row
 
-    path = row / ROW if row.is_dir() else row
+    path = row_file(row)
     claimed = Row.load(path)
     board = path.resolve().parent.parent  # if the row stands on one
     checks = verify_row(
@@ -174,6 +181,9 @@ def verify(
         differing = Text(", ".join(check.differing))
         table.add_row(Text(check.task), check.verdict, difference, differing)
     _print(table)
+    tried = {check.task for check in checks}
+    if left := sum(failure.task not in tried for failure in claimed.failures):
+        print(f"{left} runs that failed in the row were not tried.")
     for check in checks:
         for error in sorted(set(check.errors)):
             print(f"failed: {check.task}: {error}", file=sys.stderr)
@@ -181,12 +191,14 @@ def verify(
         raise SystemExit(2)
 
 
-def list_rows(board: Path = BOARD) -> None:
+def list_rows(board: Path = BOARD, commands: _Flag = False) -> None:
     """List the rows of a board, after all checks: a table for each suite and ruleset, the best mean
     of normalised scores first.
 
     Args:
         board: the folder of the board.
+        commands: in place of the tables, a line for each row: its name, a tab, and the command that
+            makes it.
     """
     from metagym.leaderboard.submission import load_board
 
@@ -194,8 +206,12 @@ def list_rows(board: Path = BOARD) -> None:
         content = load_board(board)
     for suite, rows in content:
         for ruleset, summaries in standings(rows, suite).items():
+            if commands:
+                for summary in summaries:
+                    print(f"{summary['name']}\t{summary['command']}")
+                continue
             title = suite.name if ruleset is None else f"{suite.name}, {ruleset}"
-            table = _table(title, "", "name", "mean", "IQM", "played", "command")
+            table = _table(title, "", "name", "mean", "IQM", "played")
             for summary in summaries:
                 table.add_row(
                     str(summary["rank"] or ""),
@@ -203,7 +219,6 @@ def list_rows(board: Path = BOARD) -> None:
                     _interval(summary["aggregate"]["mean"]),
                     f"{summary['aggregate']['iqm'][0]:.3f}",
                     "{}/{}".format(*summary["coverage"]),
-                    Text(summary["command"]),
                 )
             if summaries:
                 _print(table)

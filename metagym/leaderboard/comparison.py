@@ -12,6 +12,8 @@ twice: by a t test of the pairs, which sees small shifts, and on a scale that co
 scores alone, since whoever forges a score with one enormous lie also widens the interval of the
 pairs. Where an agent learned anew, a score is the mean of a run, since what differs is the
 training. All tests of a row together call 5 % of the honest rows not reproduced (Bonferroni).
+
+What failed in the row has to fail again, whatever it says; only what was too slow may play.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from typing import Any, Literal
 import numpy as np
 
 from metagym.evaluation.results import Result, jsonable
+from metagym.leaderboard.child import TOO_SLOW
 from metagym.leaderboard.rows import Row
 
 FALSE_ALARMS = 0.05
@@ -38,7 +41,7 @@ class Check:
 
     Attributes:
         task: its name.
-        verdict: of all its runs.
+        verdict: of all its runs; those that failed twice are equal.
         difference: the mean of the new scores minus that of the row's; NaN if there are none.
         errors: of the runs that failed here.
         differing: the fields that are not reproduced, such as "scores" and "agent_config.lr"; or
@@ -104,10 +107,15 @@ def _pairs(row: Row, again: Row, task: str) -> list[_Pair]:
 
 
 def _unpaired(row: Row, again: Row, task: str) -> list[str]:
-    """The seeds that only one of the two has, but for those that failed in one of them."""
+    """The seeds of which only one of the two has a result.
+
+    Without those that failed here, which are errors, and those that were too slow where the row was
+    made, and may be in time on another machine.
+    """
     claimed, new = ({e.seed for e in one.results if e.task == task} for one in (row, again))
-    failed = {f.seed for f in (*row.failures, *again.failures) if f.task == task}
-    return [f"seed {seed}" for seed in sorted((claimed ^ new) - failed)]
+    excused = {f.seed for f in again.failures if f.task == task}
+    excused |= {f.seed for f in row.failures if f.task == task and TOO_SLOW in f.error}
+    return [f"seed {seed}" for seed in sorted((claimed ^ new) - excused)]
 
 
 def _errors(row: Row, again: Row, task: str) -> tuple[str, ...]:

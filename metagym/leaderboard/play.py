@@ -12,13 +12,16 @@ What ``AGENT`` of ``metagym leaderboard run`` may be:
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
+import inspect
 import math
 import os
 import shutil
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,17 +30,12 @@ import numpy as np
 
 from metagym.baselines.few_shot import METHODS
 from metagym.checkpoint import CONFIG, WEIGHTS, read_config
-from metagym.errors import (
-    CheckpointError,
-    InvalidArgumentError,
-    check_choice,
-    nearest,
-)
+from metagym.errors import CheckpointError, InvalidArgumentError, check_choice, nearest
 from metagym.evaluation import Result, evaluate
 from metagym.evaluation.statistics import estimate, iqm
 from metagym.evaluation.suites import SuiteTask
 from metagym.leaderboard.child import one_line
-from metagym.leaderboard.sb3_zip import SB3Agent
+from metagym.leaderboard.sb3_zip import SB3Agent, refuse_untrusted
 from metagym.leaderboard.tuning import Space, draw_settings, with_arguments
 from metagym.loading import TRAINED, agent_names, load_agent, split_arguments, trainer
 
@@ -89,9 +87,16 @@ def trains(agent: str) -> bool:
 
 
 def is_foreign(agent: str) -> bool:
-    """Whether it is somebody's ``module:Class`` and neither a name of ours nor a file."""
-    name, colon, _ = agent.partition(":")
-    return colon == ":" and name not in (*TRAINED, *METHODS, *agent_names())
+    """Whether ``load_agent`` imports a module that the text names: ``module:Class``.
+
+    A name of ours before the colon makes no difference: ``greedy:Mine`` is in somebody's greedy.py.
+    """
+    return ":" in split_arguments(agent)[0]
+
+
+def is_path(agent: str) -> bool:
+    """Whether it is a file or folder that is there; a name of ours is none, ``./adam`` is one."""
+    return agent not in ("", *known_names()) and Path(agent).exists()
 
 
 def check_agent(agent: str) -> None:
@@ -100,20 +105,52 @@ def check_agent(agent: str) -> None:
     Raises:
         InvalidArgumentError: there is no such agent, or it has no such argument.
     """
-    if Path(agent).exists() or is_foreign(agent):
+    if is_foreign(agent) or is_path(agent):
         return
     name, arguments = split_arguments(agent)
-    if name in (*TRAINED, *METHODS):
+    if trains(agent):
         if arguments:  # else its module, and torch with it, need not be loaded
             check_settings(name, arguments, trainer(name).Config())
         return
-    known = [*TRAINED, *METHODS, *agent_names()]
-    if agent.partition(":")[0] not in known:
+    known = known_names()
+    if name not in known:
         raise InvalidArgumentError(
             f"There is no agent {agent!r}.{nearest(agent, known)} Known: {', '.join(known)}; or "
             "give the folder of checkpoints, a zip file of Stable-Baselines3, or module:Class."
         )
     load_agent(agent)
+
+
+def known_names() -> list[str]:
+    """What an agent may be called, trained by the run or not."""
+    return [*TRAINED, *METHODS, *agent_names()]
+
+
+def check_trust(jobs: Iterable[Job]) -> None:
+    """Refuse to unpickle what nobody trusts, before anything is played.
+
+    Raises:
+        InvalidArgumentError: a zip file of Stable-Baselines3 is to play a job that has no trust.
+    """
+    for job in jobs:
+        with contextlib.suppress(CheckpointError):  # that nothing plays this job is its failure
+            trained = None if trains(job.agent) else _find(job)
+            if trained is not None and trained.suffix == ".zip":
+                refuse_untrusted(trained, job.trust)
+
+
+def shown(agent: str) -> str:
+    """What a row says of its agent, which others have elsewhere.
+
+    A file or folder is named from the working folder, as ``runs/mine`` or ``./mine``, or by its
+    last part alone if it lies elsewhere; a name or a class is itself.
+    """
+    if not is_path(agent):
+        return agent
+    path, here = Path(os.path.abspath(agent)), Path.cwd()
+    is_below = here in path.parents
+    text = (path.relative_to(here) if is_below else Path(path.name)).as_posix()
+    return text if "/" in text or path.suffix == ".zip" else f"./{text}"
 
 
 def check_settings(name: str, settings: Mapping[str, Any], config: Any) -> None:
@@ -151,6 +188,8 @@ def play(job: Job) -> Result:
         config["tuning"] = tuning
     if trained is not None:
         config["weights"] = _digest(trained)
+    elif source := _source(job.agent):
+        config["source"] = source
     if trains(job.agent):
         training = {**(training or {}), "task": job.base.name}
     return dataclasses.replace(result, agent_config=config, training=training)
@@ -264,6 +303,24 @@ def _digest(trained: Path) -> str:
     return digest
 
 
+def _source(agent: str) -> str | None:
+    """SHA-256 of the file that defines somebody's class, where that can be found.
+
+    It has been imported; code that it imports in turn is not covered.
+    """
+    if not is_foreign(agent):
+        return None
+    module, _, name = split_arguments(agent)[0].partition(":")
+    found = getattr(sys.modules[module], name)
+    if not (isinstance(found, type) or inspect.isroutine(found)):
+        found = type(found)  # it is an agent already
+    try:
+        file = inspect.getsourcefile(found)
+        return None if file is None else hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    except (OSError, TypeError):  # it was compiled
+        return None
+
+
 def _grouped(result: Result, group: int) -> Result:
     """The same with the means of so many consecutive scores, as ``evaluate`` groups episodes."""
 
@@ -284,10 +341,10 @@ def _grouped(result: Result, group: int) -> Result:
 def _find(job: Job) -> Path | None:
     """The checkpoint or zip file that is to play the job, or None for a name or a class."""
     root = Path(job.agent)
+    if not is_path(job.agent):
+        return None
     if root.suffix == ".zip":
         return root
-    if not root.is_dir():
-        return None
     below = Path(job.base.name)
     for place in (below / f"seed{job.seed}", below):
         if (root / place / CONFIG).is_file():

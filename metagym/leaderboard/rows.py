@@ -17,13 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from metagym.errors import InvalidArgumentError, MetagymError, check_choice, nearest
+from metagym.errors import InvalidArgumentError, MetagymError, nearest
 from metagym.evaluation.results import Result, ResultError, jsonable, read_json
 from metagym.evaluation.suites import NAME, SUITES, Suite, make_suite
 from metagym.files import write_atomically
 from metagym.leaderboard.tuning import check_space
 
 FORMAT = 2
+ROW = "row.json"  # in the folder of a run
 SUITE = "suite.json"  # beside the rows of a suite that is none of metagym's
 
 
@@ -70,7 +71,7 @@ class Row:
         suite: name of the suite.
         suite_digest: says which text of it was meant.
         name: the row's, unique on the board of the suite.
-        agent: what ``metagym leaderboard run`` was given: a name, a folder, module:Class.
+        agent: what ``metagym leaderboard run`` was given: a name, a path, module:Class.
         ruleset: how it was tuned, where the suite has rules for that.
         space: of external tuning, {argument: values}; None where the agent's own grid was used.
         time_limit: seconds for a task and seed; None where the suite's own held.
@@ -103,12 +104,12 @@ class Row:
     def command(self) -> str:
         """What makes the row, however many calls it took.
 
-        ``space.json`` stands for a file with ``space``. Folders are named as they were given, but
-        nobody has another's absolute paths: those become ``runs/NAME``.
+        ``space.json`` stands for a file with ``space``.
         """
-        agent = f"runs/{Path(self.agent).name}" if Path(self.agent).is_absolute() else self.agent
         suite = self.suite if self.suite in SUITES else f"{self.suite}.json"
-        words = ["metagym", "leaderboard", "run", agent, suite, "--out", f"runs/{self.slug}"]
+        words = ["metagym", "leaderboard", "run", self.agent, suite, "--out", f"runs/{self.slug}"]
+        if self.name != default_name(self.agent, self.ruleset):
+            words += ["--name", self.name]
         if self.ruleset is not None:
             words += ["--ruleset", self.ruleset]
         if self.space is not None:
@@ -191,7 +192,12 @@ class Row:
             RowError: it is another suite, or another text of it.
         """
         if suite is None:  # the name is anybody's text and never a path
-            suite = make_suite(check_choice("suite", self.suite, SUITES))
+            if self.suite not in SUITES:
+                raise InvalidArgumentError(
+                    f"{self.suite!r} is none of metagym's suites, {', '.join(SUITES)}; give the "
+                    "file of another with --suite."
+                )
+            suite = make_suite(self.suite)
         if (self.suite, self.suite_digest) != (suite.name, suite.digest):
             raise RowError(
                 f"The row {self.name!r} was made on {self.suite} {self.suite_digest[:12]}, this "
@@ -240,6 +246,27 @@ class Row:
         return summarise(self, self.suite_of(suite))
 
 
+def default_name(agent: str, ruleset: str | None) -> str:
+    """The name of a row that has none of its own: the agent's, of a path the last part."""
+    name = agent if ":" in agent else agent.rpartition("/")[2].removesuffix(".zip")
+    return ", ".join(filter(None, (name, ruleset)))
+
+
+def row_file(path: str | Path) -> Path:
+    """The file of a row: ``path``, or that in the folder of a run.
+
+    Raises:
+        RowError: it is a folder without a row.
+    """
+    path = Path(path)
+    if path.is_dir() and not (path / ROW).is_file():
+        raise RowError(
+            f"{path} has no {ROW}: give a folder that `metagym leaderboard run` wrote (its --out), "
+            "or the file of a row."
+        )
+    return path / ROW if path.is_dir() else path
+
+
 def load_rows(folder: str | Path) -> list[Row]:
     """All rows below a folder, unchecked: every ``*.json`` but suites, in the order of their paths.
 
@@ -286,6 +313,10 @@ _FIELDS: dict[str, tuple[type, ...]] = {
 }
 
 
+# Of what is never below 0. How many steps an episode of a task has at most, ``checks`` knows.
+_HIGHEST = {"lengths": math.inf, "extras.target_reached": 1, "extras.steps_to_target": math.inf}
+
+
 def _take(values: dict[str, Any], name: str, kinds: tuple[type, ...], path: str = "") -> Any:
     if name not in values:
         raise RowError(f"{path}{name} is missing.")
@@ -321,6 +352,14 @@ def _entry(values: Any, path: str) -> Entry:
     place, path = _place(values, path, "result"), f"{path}.result"
     result = _take(values, "result", (dict,), path.removesuffix("result"))
     try:
-        return Entry(*place, Result.from_values(result, f"{path}."))
+        entry = Entry(*place, Result.from_values(result, f"{path}."))
     except ResultError as error:
         raise RowError(str(error)) from None
+    told: dict[str, list[Any]] = {"lengths": entry.result.lengths}
+    told |= {f"extras.{name}": values for name, values in entry.result.extras.items()}
+    for name, high in _HIGHEST.items():
+        for i, value in enumerate(told.get(name, [])):
+            if not 0 <= value <= high:
+                bounds = "at least 0" if high == math.inf else f"from 0 to {high}"
+                raise RowError(f"{path}.{name}[{i}] has to be {bounds}, not {value!r:.40}.")
+    return entry

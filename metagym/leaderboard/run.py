@@ -17,8 +17,9 @@ from metagym.evaluation.results import Result
 from metagym.evaluation.suites import Suite
 from metagym.files import alone_in, refuse_existing
 from metagym.leaderboard.child import call_in_children
-from metagym.leaderboard.play import Job, check_agent, play, trains
-from metagym.leaderboard.rows import Entry, Failure, Row, RowError
+from metagym.leaderboard.play import Job, check_agent, check_trust, play, shown, trains
+from metagym.leaderboard.rows import ROW, Entry, Failure, Row, RowError, default_name
+from metagym.leaderboard.texts import fault_of_url
 from metagym.leaderboard.tuning import (
     FIELD_DEFAULTS,
     Space,
@@ -27,7 +28,7 @@ from metagym.leaderboard.tuning import (
     with_arguments,
 )
 
-ROW, CHECKPOINTS = "row.json", "checkpoints"
+CHECKPOINTS = "checkpoints"
 
 
 def run_suite(
@@ -56,7 +57,7 @@ def run_suite(
         out: folder for the row and, of what is trained for each task, the checkpoints.
         ruleset: one of the suite's, where it has any.
         space: of external tuning, {argument: values}; hand-designed optimisers have their grid.
-        name: of the row; the agent's, and the ruleset's, by default.
+        name: of the row; the agent's (of a path the last part), and the ruleset's, by default.
         authors, note, url: what the board says of the row.
         tasks, seeds: only these, for now; all by default.
         time_limit: seconds for a task and seed, training and tuning included; the suite's by
@@ -69,8 +70,8 @@ def run_suite(
         The row, failures included.
 
     Raises:
-        InvalidArgumentError: an argument has an impossible value, ``out`` is something else, or
-            another process is at work there.
+        InvalidArgumentError: an argument has an impossible value, a zip file is not trusted,
+            ``out`` is something else, or another process is at work there.
         RowError: the row in ``out`` is of another run.
     """
     if unknown := [seed for seed in seeds if seed not in suite.seeds]:
@@ -82,6 +83,8 @@ def run_suite(
         check_above_zero("time_limit", time_limit)
     check_positive("workers", workers)
     check_agent(agent)
+    if fault := fault_of_url(url):
+        raise InvalidArgumentError(f"--url: {fault}")
     trials, settings = _tuning(agent, suite, ruleset, space)
     played = agent
     if ruleset == "self-tuning" and agent in FIELD_DEFAULTS:
@@ -89,7 +92,7 @@ def run_suite(
     out = Path(out)
     row = _begin(out, suite, Row(
         suite=suite.name, suite_digest=suite.digest,
-        name=name or ", ".join(filter(None, (agent, ruleset))), agent=agent, ruleset=ruleset,
+        name=name or default_name(shown(agent), ruleset), agent=shown(agent), ruleset=ruleset,
         space=None if space is None else check_space(space), time_limit=time_limit,
         authors=authors, note=note, url=url,
     ))  # fmt: skip
@@ -103,6 +106,7 @@ def run_suite(
         for seed in suite.seeds
         if (not seeds or seed in seeds) and (task.name, seed) not in done
     ]  # fmt: skip
+    check_trust(jobs)
     limit = row.time_limit or suite.time_limit
     out.mkdir(parents=True, exist_ok=True)
     with alone_in(out), _progress(row.name, len(jobs), progress) as advance:
@@ -177,10 +181,15 @@ def _record(row: Row, job: Job, answer: Result | Exception, seconds: float) -> R
     place = (job.task.name, job.seed)
     failures = tuple(f for f in row.failures if (f.task, f.seed) != place)
     if isinstance(answer, Exception):
-        failed = Failure(*place, str(answer), round(seconds, 1))
+        error = str(answer)
+        if Path(job.agent).is_absolute():  # which is nobody's business
+            error = error.replace(job.agent, row.agent)
+        failed = Failure(*place, error, round(seconds, 1))
         return dataclasses.replace(row, failures=(*failures, failed))
-    results = (*row.results, Entry(*place, answer))
-    return dataclasses.replace(row, failures=failures, results=results)
+    row = dataclasses.replace(row, failures=failures, results=(*row.results, Entry(*place, answer)))
+    # In place of what was typed, which may have paths of this machine.
+    answer = dataclasses.replace(answer, command=row.command)
+    return dataclasses.replace(row, results=(*row.results[:-1], Entry(*place, answer)))
 
 
 def _taught(row: Row, job: Job) -> Job:
@@ -191,13 +200,15 @@ def _taught(row: Row, job: Job) -> Job:
     """
     if not job.task.held_out or not (job.trials or trains(job.agent)):
         return job
+    base = (job.base.name, job.seed)
     for entry in row.results:
-        if (entry.task, entry.seed) == (job.base.name, job.seed):
+        if (entry.task, entry.seed) == base:
             setting = entry.result.agent_config.get("tuning", {}).get("chosen", {})
             return dataclasses.replace(job, setting=setting)
+    why = [f": {failure.error}" for failure in row.failures if (failure.task, failure.seed) == base]
     raise InvalidArgumentError(
         f"{job.task.name} is a held-out variant: the agent plays it as it learned {job.base.name}, "
-        "which has no result."
+        f"which has no result{''.join(why)}."
     )
 
 

@@ -32,11 +32,7 @@ class SB3Agent:
     """
 
     def __init__(self, path: str | Path, *, trust: bool) -> None:
-        if trust is not True:
-            raise InvalidArgumentError(
-                f"{path} is a file of Stable-Baselines3, and loading it runs whatever code its "
-                "author pickled into it; add --trust if you trust them."
-            )
+        refuse_untrusted(path, trust)
         self.name = Path(path).stem
         try:
             data, self._policy = _load(path)
@@ -72,6 +68,19 @@ class SB3Agent:
         )
         self._starts = np.zeros_like(self._starts)
         return np.asarray(actions)
+
+
+def refuse_untrusted(path: str | Path, trust: bool) -> None:
+    """Raise unless ``trust`` is True.
+
+    Raises:
+        InvalidArgumentError: it is not.
+    """
+    if trust is not True:
+        raise InvalidArgumentError(
+            f"{path} is a file of Stable-Baselines3, and loading it runs whatever code its author "
+            "pickled into it; add --trust if you trust them."
+        )
 
 
 def _load(path: str | Path) -> tuple[dict[str, Any], Any]:

@@ -6,15 +6,20 @@ All that is wrong is said at once. What cannot be seen in a file, such as a forg
 
 from __future__ import annotations
 
+import subprocess
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from metagym.agents.optimizers import GRIDS
 from metagym.errors import InvalidArgumentError
+from metagym.evaluation.results import git_state
 from metagym.evaluation.suites import SUITES, Suite
 from metagym.files import refuse_existing, write_atomically
 from metagym.leaderboard.checks import check_results, some_of
+from metagym.leaderboard.comparison import ATOL, RTOL
 from metagym.leaderboard.rows import (
     SUITE,
     Entry,
@@ -23,9 +28,10 @@ from metagym.leaderboard.rows import (
     RowError,
     find_suite,
     load_rows,
+    row_file,
     row_files,
 )
-from metagym.leaderboard.run import ROW
+from metagym.leaderboard.texts import fault_of_agent, fault_of_name, fault_of_url
 from metagym.leaderboard.tuning import check_untuned
 
 SEEDS = 5  # at least; an interval over fewer runs says little
@@ -67,18 +73,14 @@ def add_rows(
         RowError: a file is no row, or the board has another text of the suite.
         InvalidArgumentError: there is no such board.
     """
-    board = Path(board)
-    if not board.is_dir():
-        raise InvalidArgumentError(
-            f"There is no board in {board}; call this from a checkout, or give --board a folder."
-        )
+    board = _check_board(board)
     kept = None if suite is None else find_suite(suite.name, board)
     if suite is not None and kept is not None and kept.digest != suite.digest:
         raise RowError(f"{board / suite.name / SUITE} is another text of {suite.name}; rename it.")
     there = load_rows(board)
     wrong, written = [], {}
     for path in map(Path, paths):
-        row = Row.load(path / ROW if path.is_dir() else path)
+        row = Row.load(row_file(path))
         played = find_suite(row.suite, board) if suite is None else suite
         wrong += [f"{path}: {problem}" for problem in find_problems(row, there, played)]
         there.append(row)
@@ -101,9 +103,11 @@ def load_board(board: str | Path) -> list[tuple[Suite, list[Row]]]:
 
     Raises:
         SubmissionError: a row is not what it has to be, or not where it belongs.
-        RowError: there is no such folder, or a file in it is no row.
+        InvalidArgumentError: there is no such board.
+        RowError: a file in it is no row.
     """
-    board, wrong, rows = Path(board), list[str](), load_rows(board)
+    board, wrong = _check_board(board), list[str]()
+    rows = load_rows(board)
     suites: dict[str, tuple[Suite, list[Row]]] = {}
     for i, (path, row) in enumerate(zip(row_files(board), rows, strict=True)):
         suite = find_suite(row.suite, board)
@@ -117,6 +121,21 @@ def load_board(board: str | Path) -> list[tuple[Suite, list[Row]]]:
         raise SubmissionError(wrong)
     order = [*SUITES, *sorted(suites.keys() - SUITES.keys())]
     return [suites[name] for name in order if name in suites]
+
+
+def unknown_commits(row: Row) -> list[str]:
+    """The commits of a row that metagym's checkout does not have, as those of a fork.
+
+    None are unknown to who has no checkout, and all that a row names have to be hexadecimal.
+    """
+    if git_state()[0] is None:
+        return []
+    commits = sorted({entry.result.git_commit or "" for entry in row.results})
+    git = ["git", "-C", str(Path(__file__).parent), "cat-file", "-e"]
+    return [
+        commit for commit in commits
+        if subprocess.run([*git, f"{commit}^{{commit}}"], capture_output=True).returncode
+    ]  # fmt: skip
 
 
 def find_problems(
@@ -169,16 +188,20 @@ def find_places(row: Row, suite: Suite) -> list[str]:
 # -- the inside --------------------------------------------------------------------------------
 
 
+def _check_board(board: str | Path) -> Path:
+    if not Path(board).is_dir():
+        raise InvalidArgumentError(
+            f"There is no board in {board}; call this from a checkout, or give --board a folder."
+        )
+    return Path(board)
+
+
 def _check_texts(row: Row) -> list[str]:
-    """What a reader sees is what is there, and a link is one."""
-    problems = [
-        f"its {name} {getattr(row, name)!r} has characters that cannot be seen."
-        for name in ("name", "agent", "authors", "url")
-        if not getattr(row, name).isprintable()
-    ]
-    if row.url and not row.url.startswith(("https://", "http://")):
-        problems.append(f"its url {row.url!r} does not begin with https://.")
-    return problems
+    """What a reader sees is what is there, and can be."""
+    faults = [fault_of_name(row.name), fault_of_agent(row.agent), fault_of_url(row.url)]
+    if not row.authors.isprintable():
+        faults.append(f"its authors {row.authors!r} have characters that cannot be seen.")
+    return list(filter(None, faults))
 
 
 def _check_ruleset(row: Row, suite: Suite) -> list[str]:
@@ -202,8 +225,6 @@ def _check_ruleset(row: Row, suite: Suite) -> list[str]:
 def _check_others(row: Row, others: Sequence[Row]) -> list[str]:
     """No other row has its name, its file or its scores."""
     problems = []
-    if not row.slug:
-        problems.append(f"its name {row.name!r} has neither a letter nor a digit.")
     if file_name(row) == SUITE:
         problems.append(f"its name {row.name!r} is that of the suite's file.")
     for other in others:
@@ -213,10 +234,18 @@ def _check_others(row: Row, others: Sequence[Row]) -> list[str]:
             problems.append(f"{row.suite} has a row {row.name!r} already.")
         elif other.slug == row.slug:
             problems.append(f"its name {row.name!r} is too close to that of {other.name!r}.")
-        elif row.results and _scores(other) == _scores(row):
+        elif row.results and _have_same_scores(row, other):
             problems.append(f"all its scores are those of {other.name!r}.")
     return problems
 
 
-def _scores(row: Row) -> dict[tuple[str, int], list[float]]:
-    return {(entry.task, entry.seed): entry.result.scores for entry in row.results}
+def _have_same_scores(row: Row, other: Row) -> bool:
+    """Whether all are equal, as ``verify`` calls it: another last digit makes no other row."""
+    ours, theirs = (
+        {(entry.task, entry.seed): entry.result.scores for entry in one.results}
+        for one in (row, other)
+    )
+    return ours.keys() == theirs.keys() and all(
+        len(scores) == len(theirs[place]) and np.allclose(scores, theirs[place], RTOL, ATOL)
+        for place, scores in ours.items()
+    )

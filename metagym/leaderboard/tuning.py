@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from metagym.errors import InvalidArgumentError
+from metagym.loading import split_arguments
 
 # SGD, Adam and RMSprop as in torch.optim, momentum the usual 0.9; the first step of the
 # quasi-Newton rules, which have no such default, as long as Adam's.
@@ -130,11 +131,23 @@ def draw_settings(space: Space, count: int, seed: int) -> list[dict[str, Any]]:
 
 
 def with_arguments(agent: str, setting: Mapping[str, Any]) -> str:
-    """The text of an agent with further arguments: ``adam`` and an lr give ``adam:lr=0.1``."""
+    """The text of an agent with further arguments: ``adam`` and an lr give ``adam:lr=0.1``.
+
+    Raises:
+        InvalidArgumentError: the text would be read as something else, another module even: a
+            setting has a colon or a comma in it.
+    """
     if not setting:
         return agent
     arguments = ",".join(f"{name}={json.dumps(value)}" for name, value in setting.items())
-    return f"{agent}{',' if '=' in agent.rpartition(':')[2] else ':'}{arguments}"
+    text = f"{agent}{',' if '=' in agent.rpartition(':')[2] else ':'}{arguments}"
+    target, own = split_arguments(agent)
+    if split_arguments(text) != (target, {**own, **setting}):
+        raise InvalidArgumentError(
+            f"The setting {dict(setting)!r:.80} of {agent} cannot be written as arguments; leave "
+            "colons, commas and equals signs out of its names and texts."
+        )
+    return text
 
 
 # -- the inside --------------------------------------------------------------------------------

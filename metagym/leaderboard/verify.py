@@ -9,6 +9,7 @@ import numpy as np
 
 from metagym.errors import InvalidArgumentError, check_positive
 from metagym.evaluation.suites import Suite
+from metagym.leaderboard.child import TOO_SLOW
 from metagym.leaderboard.comparison import Check, compare_rows
 from metagym.leaderboard.play import is_foreign, trains
 from metagym.leaderboard.rows import Row, RowError
@@ -28,12 +29,14 @@ def verify_row(
     trust: bool = False,
     progress: bool = True,
 ) -> list[Check]:
-    """Run a row again and compare; what failed in the row is left out.
+    """Run a row again and compare; what failed in the row has to fail again.
+
+    Tasks at which every run was too slow are not tried.
 
     Args:
         row: which one.
         suite: the row's, where it is none of metagym's.
-        tasks: so many, drawn at random; all by default.
+        tasks: so many, drawn at random from those that have a result; all by default.
         seed: of the drawing.
         agent: what plays in place of the row's own text, such as the folder of its checkpoints,
             which spares the training.
@@ -45,8 +48,8 @@ def verify_row(
         One check for each task, in the order of the suite.
 
     Raises:
-        InvalidArgumentError: the row has no results, its agent has to be trusted, or an argument
-            has an impossible value.
+        InvalidArgumentError: every run of the row was too slow, its agent has to be trusted, or an
+            argument has an impossible value.
         RowError: the row was made on another suite, or does not have each of its tasks and
             seeds once.
     """
@@ -58,14 +61,19 @@ def verify_row(
         )
     if problems := find_places(row, suite):
         raise RowError(f"The row {row.name!r} cannot be verified: {' '.join(problems)}")
-    scored = [task for task in suite.tasks if any(entry.task == task.name for entry in row.results)]
-    if not scored:
-        raise InvalidArgumentError(f"The row {row.name!r} has no results that could be compared.")
+    scored = {entry.task for entry in row.results}
+    failed = {failure.task for failure in row.failures if TOO_SLOW not in failure.error}
+    tried = [task for task in suite.tasks if task.name in scored | failed]
+    if not tried:
+        raise InvalidArgumentError(
+            f"The row {row.name!r} has nothing that could be compared: every run was too slow."
+        )
     if tasks is not None:
-        count = min(check_positive("tasks", tasks), len(scored))
-        drawn = np.random.default_rng(seed).choice(len(scored), count, replace=False)
-        scored = [scored[i] for i in sorted(drawn)]
-    needed = {name for task in scored for name in (task.name, task.variant_of)}
+        tried = [task for task in tried if task.name in scored] or tried
+        count = min(check_positive("tasks", tasks), len(tried))
+        drawn = np.random.default_rng(seed).choice(len(tried), count, replace=False)
+        tried = [tried[i] for i in sorted(drawn)]
+    needed = {name for task in tried for name in (task.name, task.variant_of)}
     ruleset, space = row.ruleset, row.space
     if agent is not None and suite.rulesets:  # it plays as it is
         ruleset, space = "self-tuning", None
@@ -74,10 +82,9 @@ def verify_row(
             row.agent if agent is None else agent, suite, Path(folder) / "again",
             ruleset=ruleset, space=space,
             tasks=[task.name for task in suite.tasks if task.name in needed],
-            seeds=sorted({entry.seed for entry in row.results}),
             time_limit=row.time_limit if time_limit is None else time_limit,
             workers=workers, trust=trust, progress=progress,
         )  # fmt: skip
     learns = trains(row.agent) or row.ruleset == "external-tuning"
-    names = [task.name for task in scored]
+    names = [task.name for task in tried]
     return compare_rows(row, again, names, retrained=learns and agent is None)

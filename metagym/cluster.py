@@ -8,7 +8,7 @@ from typing import Any
 
 from metagym.errors import InvalidArgumentError
 
-INSTALL = 'pip install "metagym-envs[ray]"'
+INSTALL = "pip install -e '.[ray]' in a checkout of metagym"
 
 
 def start_ray(address: str | None = None, cpus: int = 1) -> Any:

@@ -42,7 +42,7 @@ def test_it_runs_and_goes_on(script, tmp_path, capsys, monkeypatch):
     folder = Path(os.environ.get("METAGYM_DATA", FOLDER.parent.parent / "shared" / "data"))
     if not (folder / "mnist_usps").is_dir():
         pytest.skip(f"no files of MNIST and USPS in {folder}; set METAGYM_DATA")
-    pytest.importorskip("h5py", reason='needs pip install "metagym-envs[hdf5]"')
+    pytest.importorskip("h5py", reason="needs pip install -e '.[hdf5]'")
     config = script.Config(
         out=tmp_path, folder=folder, directions=("mnist_usps",), seeds=(0, 1), iterations=3,
         methods=("fine-tuned", "DANN", script.SKYLINE), batch=4, shots=2,

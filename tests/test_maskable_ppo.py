@@ -103,7 +103,7 @@ def test_without_sb3_contrib_it_says_how_to_get_it(
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     experiment.main(experiment.Config())
-    assert 'pip install "metagym-envs[sb3-contrib]"' in capsys.readouterr().out
+    assert "pip install -e '.[sb3-contrib]'" in capsys.readouterr().out
 
 
 def test_budgets_are_whole_batches(experiment: ModuleType) -> None:

@@ -88,7 +88,7 @@ def show(results: dict[str, Any]) -> str:
         f" {results['child']['epochs']} epochs each."
     )
     if "children_ray_2_over_1" not in results:
-        lines.append("Ray is left out: pip install metagym-envs[ray].")
+        lines.append("Ray is left out: pip install -e '.[ray]'.")
     return "\n".join(lines)
 
 

@@ -37,7 +37,7 @@ def measure(repetitions: int) -> dict[str, Any]:
 def show(results: dict[str, Any]) -> str:
     """The lines that are printed of ``measure``."""
     if not results:
-        return "RecurrentPPO is left out: pip install metagym-envs[sb3-contrib]."
+        return "RecurrentPPO is left out: pip install -e '.[sb3-contrib]'."
     return "\n".join(show_ratio(name, results[name], goal) for name, goal in GOALS.items())
 
 

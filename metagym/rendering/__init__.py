@@ -1,1 +1,2 @@
-"""Frames: optimisation runs (optimization), and on a canvas trials and architectures (graphs)."""
+"""Frames: optimisation runs (optimization), and on a canvas trials, the processes of trials
+(processes) and architectures (graphs)."""

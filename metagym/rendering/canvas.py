@@ -6,6 +6,7 @@ Everything is drawn at twice its size and reduced, which smooths lines and lette
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -65,13 +66,12 @@ class Canvas:
             width=max(1, round(_SCALE * width)),
         )
 
-    def tip(self, place: Point, size: float, colour: str, *, down: bool) -> None:
-        """The head of an arrow that ends at ``place``, pointing downwards (or rightwards)."""
+    def tip(self, place: Point, size: float, colour: str, direction: Point) -> None:
+        """The head of an arrow that ends at ``place``, pointing in ``direction`` (x, y)."""
         x, y = _SCALE * place[0], _SCALE * place[1]
-        back, wide = _SCALE * size, _SCALE * size * 0.55
-        sides = [(x - wide, y - back), (x + wide, y - back)]
-        if not down:
-            sides = [(x - back, y - wide), (x - back, y + wide)]
+        back = _SCALE * size / math.hypot(*direction)
+        dx, dy = back * direction[0], back * direction[1]
+        sides = [(x - dx - 0.55 * dy, y - dy + 0.55 * dx), (x - dx + 0.55 * dy, y - dy - 0.55 * dx)]
         self._draw.polygon([(x, y), *sides], fill=colour)
 
     def line(self, points: Sequence[Point], colour: str, width: float) -> None:

@@ -65,7 +65,7 @@ def draw_graph(graph: Graph, title: str = "", subtitle: str = "") -> np.ndarray:
         (x, y), tip = points[-1], 8 * weight
         end = (x, y - tip / 2) if down else (x - tip / 2, y)
         canvas.curve([*points[:-1], end], colour, 1.6 * weight, down=down)
-        canvas.tip((x, y), tip, colour, down=down)
+        canvas.tip((x, y), tip, colour, (0.0, 1.0) if down else (1.0, 0.0))
     for k, place in enumerate(layout.labels):
         if place is not None:
             width, height = scale * labels[k][0] / 2, scale * labels[k][1] / 2

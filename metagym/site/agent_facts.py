@@ -46,7 +46,6 @@ _HAND = "Barzilai-Borwein / momentum / Adam"
 _ASKED = (
     "`metagym compare BlackBoxOptimize-v0 random_search one_plus_one_es cma_es --episodes 1000`"
 )
-_BANDIT_TABLE = "`python experiments/rl2_bandits.py --full --seconds 0`"
 _WALKERS = (
     "`metagym compare MetaNavigation2D-v0 straight_to_goal trilateration random --episodes 1000`"
 )
@@ -394,7 +393,7 @@ $$a_t = \begin{cases} \arg\max_i\, m_i & \text{with probability } 1 - \epsilon \
   \text{any arm} & \text{with probability } \epsilon \end{cases}$$
 """ + _MEAN,
         ["Sutton & Barto (2018), Reinforcement learning: an introduction, section 2.2", _DUAN],
-        measure=_BANDIT_TABLE,
+        {_BANDITS: ("ε-greedy",)},
     ),
     "ucb1": Facts(
         r"""
@@ -421,7 +420,7 @@ $$a_t = \arg\max_i\, \max_{j \le N} \theta_i^j, \qquad
 $N$ is `samples`; this is `best="draw"`. With `best="mean"` it is the arm of the largest posterior
 mean among the $\arg\max_i \theta_i^j$ of all $j$.
 """,
-        [_DUAN], measure=_BANDIT_TABLE,
+        [_DUAN], {_BANDITS: ("optimistic Thompson",)},
     ),
     "gittins": Facts(
         r"""

@@ -1,4 +1,4 @@
-"""An episode as a small animation: what an agent does in an environment that draws itself."""
+"""An episode as a small animation: what an agent does in an environment."""
 
 from __future__ import annotations
 
@@ -47,13 +47,14 @@ DEMOS: dict[str, Demo] = {
     "LearningRateControl-v0": Demo("", {"dim": 2, "horizon": 40}, every=2),
     "BlackBoxOptimize-v0": Demo("one_plus_one_es", {"dim": 2, "horizon": 60}, every=3),
     "MetaBandit-v0": Demo("gittins", {}),
+    "MetaTabularMDP-v0": Demo("psrl", {"n": 4}, every=3),
     "MetaMaze-v0": Demo("nearest_frontier", {}),
     "MetaNavigation2D-v0": Demo("trilateration", {}),
     "ArchitectureSearchTrial-v0": Demo("random", {"n": 6}),
 }
 
 
-def animate(env_id: str, path: Path, seed: int = 1) -> str | None:
+def animate(env_id: str, path: Path, seed: int = 1) -> str:
     """Write the animation of one test episode to ``path`` (WebP, at most 200 kB).
 
     Args:
@@ -62,18 +63,13 @@ def animate(env_id: str, path: Path, seed: int = 1) -> str | None:
         seed: of the episode.
 
     Returns:
-        Who plays, or None where the environment does not draw itself; then there is no file.
+        Who plays.
     """
     demo = DEMOS.get(env_id, Demo("random", {}))
     agent: Any = load_agent(demo.agent, env_id) if demo.agent else _Zero()
     with_frames: dict[str, Any] = {
         "render_mode": "rgb_array", "autoreset_mode": "Disabled", "split": "test",
     }  # fmt: skip
-    probe = gym.make_vec(env_id, 1, **demo.env_kwargs)
-    draws = "rgb_array" in probe.metadata["render_modes"]
-    probe.close()
-    if not draws:
-        return None
     env = gym.make_vec(env_id, 1, **demo.env_kwargs, **with_frames)
     try:
         _save(_play(agent, env, demo.every, seed), path, env.metadata["render_fps"])

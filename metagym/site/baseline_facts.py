@@ -571,7 +571,7 @@ for examples $x$ of the source, with means $m$ and covariances $C$ of source and
 the target stay.
 """,
         ["Sun, Feng & Saenko (2016), Return of frustratingly easy domain adaptation, AAAI"],
-        measure="`METAGYM_DATA=... python experiments/transfer_office.py`",
+        {_OFFICE: ("CORAL with 1-NN",)},
     ),
     "SelfTaught": Facts(
         r"""

@@ -17,12 +17,14 @@ from urllib.parse import quote
 import numpy as np
 
 from metagym.agents.optimizers import GRIDS
+from metagym.architectures import nasbench201
 from metagym.evaluation import aggregate
 from metagym.evaluation.suites import SUITES, Anchor, Suite, make_suite
 from metagym.leaderboard import Row
 from metagym.leaderboard.standings import duration, standings
 from metagym.leaderboard.tuning import Space
-from metagym.site.markdown import plain, table, tree
+from metagym.site.markdown import code, plain, table, tree
+from metagym.tasks import omniglot
 
 _PAGE = """---
 hide-toc: true
@@ -32,8 +34,9 @@ hide-toc: true
 
 Scores are normalised: 0 is the floor of a task and 1 its ceiling, of which the page of the suite
 says what they are. Rows are ordered by the mean over tasks and runs, where no score counts less
-than the floor, which is also what a failure counts. Bars are 95 % bootstrap intervals. A name opens
-the row, with the command that makes it. A row that sees the task has no rank.
+than the floor, which is also what a failure counts. Brackets and bars are 95 % bootstrap intervals;
+the bars of a column have a scale of their own, whose ends stand in its head. A name opens the row,
+with the command that makes it. A row that sees the task has no rank.
 
 ```{raw} html
 <div id="board"><noscript>This table needs JavaScript; the pages of the suites below do
@@ -54,6 +57,18 @@ _HOW = """## Take part
 _TARGET = """A target is a value of log10(loss - lower + 1e-12), `lower` being a bound below which
 no loss is. The leaderboard tells after how many steps an episode first reached it; a failure, and
 an episode that never did, count as not reached."""
+_GITHUB = "https://github.com"
+_FILES = {  # by what a task needs: its files, and who has them
+    "nasbench201": (
+        f"{code(nasbench201.VALIDATION)} ([RoBoT]({_GITHUB}/hzf1174/RoBoT), in its data/) and "
+        f"{code(nasbench201.TEST)} ([landscapes]({_GITHUB}/v-tao/nats-bench-landscape))"
+    ),
+    "omniglot": (
+        f"{' and '.join(map(code, omniglot.FILES))} "
+        f"([omniglot]({_GITHUB}/brendenlake/omniglot), in its python/)"
+    ),
+}
+_WITHOUT_KNOWING = ("optimum", "upper bound")  # ceilings of who has to find out what the task is
 
 
 def write_board(folder: Path, board: Iterable[tuple[Suite, Sequence[Row]]]) -> dict[str, list[str]]:
@@ -77,7 +92,7 @@ def write_board(folder: Path, board: Iterable[tuple[Suite, Sequence[Row]]]) -> d
         **{suite.name: (suite, rows) for suite, rows in board},
     }
     for name, (suite, rows) in suites.items():
-        tables = standings(rows, suite)
+        tables = {rules: titled(rules, found) for rules, found in standings(rows, suite).items()}
         for summary in itertools.chain.from_iterable(tables.values()):
             agent, colon, arguments = summary["agent"].rpartition(":")
             agent = agent if colon and "=" in arguments else summary["agent"]
@@ -90,6 +105,20 @@ def write_board(folder: Path, board: Iterable[tuple[Suite, Sequence[Row]]]) -> d
     return mentions
 
 
+def titled(ruleset: str | None, summaries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of a ruleset's table, each with a "title": its name, without the ruleset behind it.
+
+    The table says which ruleset that is. Where another row has that name, the title is all of it.
+    """
+    names = {summary["name"] for summary in summaries}
+    titles = {name: name.removesuffix(f", {ruleset}" if ruleset else "") for name in names}
+    return [
+        {**summary, "title": name if titles[name] in names else titles[name]}
+        for summary in summaries
+        for name in [summary["name"]]
+    ]
+
+
 def data_script(
     suite: Suite, rows: Sequence[Row], tables: dict[str | None, list[dict[str, Any]]]
 ) -> str:
@@ -98,8 +127,8 @@ def data_script(
     Args:
         suite: which one.
         rows: of the suite.
-        tables: their ``standings``. A row of theirs gets what is shown only where it is open:
-            "space", that of external tuning; "band", the ends of the profile's intervals;
+        tables: their ``standings``, ``titled``. A row of theirs gets what is shown only where it is
+            open: "space", that of external tuning; "band", the ends of the profile's intervals;
             "better", by name of each other row of its ruleset the probability that one of its runs
             beats one of the other, with its interval.
     """
@@ -151,11 +180,12 @@ def _space(row: Row) -> Space | None:
 
 
 def _mention(summary: dict[str, Any]) -> str:
-    suite, name, rank = summary["suite"], summary["name"], summary["rank"]
+    suite, rank, title = summary["suite"], summary["rank"], plain(summary["title"])
+    link = f"../../leaderboard/index.html#{suite}/{quote(summary['name'], safe='')}"
     played, total = summary["coverage"]
     return (
-        f'- <a href="../../leaderboard/index.html#{suite}/{quote(name, safe="")}">{plain(name)}</a>'
-        f" on {suite}" + (f", {summary['ruleset']}" if summary["ruleset"] else "")
+        f'- <a href="{link}">{title}</a> on {suite}'
+        + (f", {summary['ruleset']}" if summary["ruleset"] else "")
         + (": sees the task" if rank is None else f": rank {rank}")
         + f", mean {_estimate(summary['aggregate']['mean'])}, {played} of {total} runs played"
     )  # fmt: skip
@@ -186,7 +216,7 @@ def _rows_table(suite: Suite, rows: list[dict[str, Any]]) -> str:
         (
             str(row["rank"] or ""),
             f'<a href="index.html#{suite.name}/{quote(row["name"], safe="")}">'
-            f"{plain(row['name'])}</a>",
+            f"{plain(row['title'])}</a>",
             ", ".join(row["tags"]),
             _estimate(row["aggregate"]["mean"]),
             f"{row['aggregate']['iqm'][0]:.3f}",
@@ -216,8 +246,33 @@ def _tasks(suite: Suite) -> list[str]:
         )
         for task in suite.tasks
     ]
-    has_targets = any(task.target is not None for task in suite.tasks)
-    return [table([*head, "training steps"], rows), _TARGET if has_targets else ""]
+    notes = [_needed(suite, data) for data in dict.fromkeys(task.needs for task in suite.tasks)]
+    found_out = [task.name for task in suite.tasks if task.ceiling.what in _WITHOUT_KNOWING]
+    if found_out:
+        notes.append(
+            f"The ceiling of {_names(found_out)} is what can be had without knowing the task: a "
+            "row that sees it may pass 1 there."
+        )
+    if any(task.target is not None for task in suite.tasks):
+        notes.append(_TARGET)
+    return [table([*head, "training steps"], rows), *filter(None, notes)]
+
+
+def _needed(suite: Suite, data: str | None) -> str:
+    """Which tasks need the files of ``data``, and where those have to be."""
+    if data is None:
+        return ""
+    files = _FILES.get(data, f"the files of {_code(data)}")
+    tasks = [task.name for task in suite.tasks if task.needs == data]
+    return (
+        f"Not part of the package, and needed by {_names(tasks)}: {files}, in the folder that "
+        f"`METAGYM_DATA` names or in its "
+        f"{_code(data + '/')}. Without them a task fails."
+    )
+
+
+def _names(tasks: list[str]) -> str:
+    return " and ".join(filter(None, [", ".join(map(_code, tasks[:-1])), _code(tasks[-1])]))
 
 
 def _anchor(anchor: Anchor) -> str:

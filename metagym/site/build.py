@@ -80,7 +80,7 @@ def build_site(out: str | Path, board: str | Path) -> Path:
     check_out(out)
     for module in ("sphinx", "furo", "myst_parser", "plotly"):
         if importlib.util.find_spec(module) is None:
-            raise SiteError(f"{module} is not installed: pip install 'metagym-envs[docs]'.")
+            raise SiteError(f"{module} is not installed: pip install -e '.[docs]' in the checkout.")
     if not (CHECKOUT / "experiments" / "README.md").is_file():
         raise DataError(
             f"{CHECKOUT} is no checkout of metagym's repository, out of which the site is built: "

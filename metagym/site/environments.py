@@ -19,7 +19,6 @@ _ANIMATED = """
 
 *A test episode of `{env_id}`; {agent} acts.*
 """
-_NOT_ANIMATED = "\n*This environment does not draw itself.*\n"
 
 _INDEX = """# Environments
 
@@ -62,13 +61,10 @@ def write_environment(folder: Path, entry_point: str, ids: list[Registration]) -
     single: Any = load_env_creator(entry_point)
     name = slug(entry_point)
     player = animate(ids[0].id, folder / f"{name}.webp")
-    picture = _NOT_ANIMATED
-    if player is not None:
-        shown = code(player) if player.isidentifier() else player
-        picture = _ANIMATED.format(env_id=ids[0].id, file=f"{name}.webp", agent=shown)
+    shown = code(player) if player.isidentifier() else player
     text = [
         f"# {single.__name__.removesuffix('Env')}",
-        picture,
+        _ANIMATED.format(env_id=ids[0].id, file=f"{name}.webp", agent=shown),
         inspect.getdoc(single.batched) or "",
         "\n## Spaces, as made\n",
         _spaces(ids),

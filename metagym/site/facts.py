@@ -18,8 +18,9 @@ class Facts:
         equation: Markdown; TeX stands between dollar signs, two of them for a line of its own.
         papers: authors (year), title; of a task where a method is nobody's.
         measured: the headings of sections of ``experiments/*.md``, and in each the cells of its
-            tables that stand for this page: rows begin with them, or columns have them for a head.
-        measure: Markdown, a command that measures what those tables do not have.
+            tables that stand for this page: rows begin with them, or columns have them for a head;
+            or words of sentences that do, where there is no such table.
+        measure: Markdown, a command that measures what those sections do not have.
     """
 
     equation: str

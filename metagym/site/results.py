@@ -1,4 +1,4 @@
-"""The tables of ``experiments/*.md``: the rows and columns that stand for one agent or baseline."""
+"""What ``experiments/*.md`` has of one agent or baseline: rows and columns of tables, sentences."""
 
 from __future__ import annotations
 
@@ -53,38 +53,40 @@ class Results:
     """
 
     def __init__(self, files: Sequence[Path]) -> None:
-        self._sections: dict[str, tuple[str, list[Table]]] = {}
+        self._sections: dict[str, tuple[str, list[Table], list[str]]] = {}
         for file in files:
             for part in re.split(r"^## ", file.read_text(), flags=re.MULTILINE)[1:]:
                 title, _, body = part.partition("\n")
-                self._sections[title] = file.name, list(_tables(body))
+                self._sections[title] = file.name, list(_tables(body)), list(_sentences(body))
 
     def about(self, title: str, labels: Sequence[str], folder: str) -> str:
         """What a section has of ``labels``, as Markdown below a link to it.
 
         Args:
             title: the section's heading.
-            labels: whole cells, without the marks of bold and of code.
+            labels: whole cells, without the marks of bold and of code; or, where no table has
+                them, whole words of the text.
             folder: where the files are, as seen from the page.
 
         Raises:
-            DataError: there is no such section, or none of its tables has one of the labels.
+            DataError: there is no such section, or neither tables nor text have one of the labels.
         """
         if title not in self._sections:
             raise DataError(
                 f"There is no section {title!r} in the results, of which a page in metagym.site "
                 f"speaks. They have: {', '.join(self._sections)}."
             )
-        file, tables = self._sections[title]
+        file, tables, sentences = self._sections[title]
         missing, copied = set(labels), []
         for part in (part for whole in tables for part in whole.parts()):
             found = {label: part.about(label) for label in labels}
             missing -= {label for label, hit in found.items() if hit}
             copied += _merged([hit for hit in found.values() if hit])
-        if missing:
+        told = {label: _saying(sentences, label) for label in labels if label in missing}
+        if missing := {label for label, found in told.items() if not found}:
             raise DataError(
-                f"The section {title!r} of {file} has no row and no column {sorted(missing)}, of "
-                "which a page in metagym.site speaks."
+                f"The section {title!r} of {file} has no row, no column and no sentence with "
+                f"{sorted(missing)}, of which a page in metagym.site speaks."
             )
         anchor = re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
         parts, lead = [f"### [{title}]({folder}/{file}#{anchor})"], ""
@@ -92,6 +94,7 @@ class Results:
             if hit.lead != lead:
                 parts.append(lead := hit.lead)
             parts.append(table(hit.head, hit.rows).strip())
+        parts += dict.fromkeys(itertools.chain.from_iterable(told.values()))
         return "\n\n".join(parts)
 
 
@@ -106,6 +109,18 @@ def _merged(hits: Sequence[Table]) -> list[Table]:
         else:
             merged.append(hit)
     return merged
+
+
+def _sentences(body: str) -> Iterator[str]:
+    """Those of the text, without tables, figures and code."""
+    for block in re.split(r"\n\s*\n", body.strip()):
+        if not block.startswith(("|", "![", "`")):
+            yield from re.split(r"(?<=[.!?])\s+(?=[A-Z`*\[])", block)
+
+
+def _saying(sentences: Sequence[str], label: str) -> list[str]:
+    words = re.compile(rf"(?<!\w){re.escape(label)}(?!\w)")
+    return [sentence for sentence in sentences if words.search(" ".join(sentence.split()))]
 
 
 def _tables(body: str) -> Iterator[Table]:

@@ -90,7 +90,8 @@ def _read(path: Path) -> dict[str, Digits]:
         import h5py
     except ImportError:
         raise InvalidArgumentError(
-            f'{path.name} is an HDF5 file: pip install "metagym-envs[hdf5]" reads it.'
+            f"{path.name} is an HDF5 file, which h5py reads: pip install -e '.[hdf5]' in a "
+            "checkout of metagym."
         ) from None
     parts: dict[str, Digits] = {}
     try:

@@ -203,7 +203,7 @@ def test_what_cannot_be(small, tmp_path, monkeypatch):
         with pytest.raises(InvalidArgumentError, match=message):
             TrainingEvaluator(Cell201(), small, **kwargs)
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(InvalidArgumentError, match=r'pip install "metagym-envs\[ray\]"'):
+    with pytest.raises(InvalidArgumentError, match=r"pip install -e '\.\[ray\]'"):
         make_pool("ray", work, Path(tmp_path), 1)
 
 

@@ -166,8 +166,6 @@ def test_impossible_arguments_are_refused(name, value):
 def test_a_misspelt_argument_names_the_right_one():
     with pytest.raises(InvalidArgumentError, match="'inner_horizon'"):
         gym.make(ID, innerhorizon=3)
-    with pytest.raises(InvalidArgumentError, match="render_mode='rgb_array'"):
-        gym.make_vec(ID, num_envs=1, render_mode="rgb_array")
 
 
 def test_tasks_that_are_no_processes_are_refused():

@@ -84,7 +84,7 @@ def content() -> list[tuple[Suite, list[Row]]]:
     ]  # fmt: skip
     second = [
         make_row("as it is", 0.4, optimize, agent="adam", ruleset="self-tuning"),
-        make_row("worse", -0.3, optimize, agent="sgd", ruleset="self-tuning"),
+        make_row("worse, self-tuning", -2.0, optimize, agent="sgd", ruleset="self-tuning"),
         make_row(
             "searched", 0.7, optimize, agent="rmsprop", ruleset="external-tuning", space=space,
             config={"tuning": {"steps": 1000, "seconds": 7200.0}},

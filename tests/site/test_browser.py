@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,6 +56,11 @@ def board(browser: Any, site: Path) -> Iterator[Any]:
 
 def find(browser: Any, selector: str) -> list[Any]:
     return list(browser.find_elements("css selector", selector))
+
+
+def numbers(text: str) -> list[float]:
+    """Of an estimate and its interval."""
+    return [float(number) for number in re.findall(r"-?\d+\.\d{3}", text)]
 
 
 def names(browser: Any) -> list[str]:
@@ -112,10 +118,12 @@ def test_rows_are_filtered_by_text_and_by_tags(board: Any) -> None:
     assert names(board) == [SCRIPT, "quadratics"]
 
 
-def test_a_permalink_opens_its_row_with_the_command(board: Any) -> None:
+def test_a_permalink_opens_its_row_with_the_command(board: Any, content: Any) -> None:
     find(board, "a[href='#core-v0/broken']")[0].click()
     (row,) = find(board, "#board-row")
-    assert "metagym leaderboard run mine:Broken core-v0" in row.text
+    (command,) = [broken.command for broken in content[0][1] if broken.name == "broken"]
+    select = "getSelection().selectAllChildren(document.querySelector('.board-command pre'));"
+    assert board.execute_script(f"{select} return getSelection().toString()") == command
     assert "maze (seed 0, 1, 2, 3, 4): not through after <b>60</b> s" in row.text  # as text
     tasks = {line.text.split()[0]: line.text for line in find(board, "#board-row tr")}
     assert tasks["maze"] == "maze failed 5/5"  # and no score
@@ -137,13 +145,37 @@ def test_each_task_and_the_cost_are_views(board: Any) -> None:
     from metagym.evaluation.suites import make_suite
 
     show(board, "tasks")
-    heads = [head.text.rstrip(" ▾▴") for head in find(board, "#board-table thead th")]
+    heads = [head.text.rstrip(" ▾▴") for head in find(board, "#board-table thead button")]
     assert heads == ["#", "row", *(task.name for task in make_suite("core-v0").tasks)]
     intervals = find(board, "#board-table td svg.board-interval")
     assert len(intervals) == 4 * (len(heads) - 2) - 1
     assert "failed 5/5" in find(board, "#board-table")[0].text
     show(board, "cost")
     assert "24.0 M" in find(board, "#board-table")[0].text
+
+
+def test_intervals_are_words_and_bars_on_the_scale_of_their_column(board: Any) -> None:
+    Select(find(board, "select[name=suite]")[0]).select_by_value("optimize-v0")
+    estimates = find(board, "#board-table tbody .board-estimate")
+    (value, low, high), (least, *_) = (numbers(estimate.text) for estimate in estimates)
+    left, right = (float(end.text) for end in find(board, "#board-table .board-axis span"))
+    assert least - 0.1 < left <= least < low < value < high <= right < high + 0.1
+    box = "return arguments[0].getBoundingClientRect().toJSON()"
+    svg, bar = (
+        board.execute_script(box, estimates[0].find_element("css selector", part))
+        for part in ("svg", "rect")
+    )
+    assert bar["width"] == pytest.approx(svg["width"] * (high - low) / (right - left), rel=0.1)
+    middle = left + (right - left) * (bar["x"] + bar["width"] / 2 - svg["x"]) / svg["width"]
+    assert middle == pytest.approx((low + high) / 2, abs=0.01)
+
+
+def test_far_outliers_are_arrows(board: Any) -> None:
+    Select(find(board, "select[name=suite]")[0]).select_by_value("optimize-v0")
+    show(board, "tasks")
+    cells = find(board, "#board-table tbody .board-estimate")
+    arrows = {numbers(cell.text)[0] < -1: "«" in cell.text for cell in cells}
+    assert arrows == {True: True, False: False}
 
 
 def test_each_ruleset_is_a_table(board: Any) -> None:
@@ -154,8 +186,8 @@ def test_each_ruleset_is_a_table(board: Any) -> None:
     find(board, "#board-table tbody th a")[0].click()
     (row,) = find(board, "#board-row")
     assert "lr: 0.01, 0.1; decay: null" in row.text
-    board.get(board.current_url.split("#")[0] + "#optimize-v0/worse")
-    assert names(board) == ["as it is", "worse"]
+    board.get(board.current_url.split("#")[0] + "#optimize-v0/worse%2C%20self-tuning")
+    assert names(board) == ["as it is", "worse"]  # the table says which ruleset
     (better,) = find(board, "#board-row .board-better tbody tr")
     assert better.text.startswith("as it is\n0.0") or better.text.startswith("as it is 0.0")
 
@@ -210,7 +242,9 @@ def test_a_phone_shows_all_of_it_in_both_themes(board: Any, scheme: str) -> None
         overflows = [
             board.execute_script("return arguments[0].scrollWidth > 390", box) for box in boxes
         ]
-        assert overflows[0]  # the table scrolls in its own box
+        assert any(overflows)  # what is wide scrolls in its own box
+        for cell in find(board, "#board-table tbody td:last-child"):  # the time, with its unit
+            assert cell.rect["x"] + cell.rect["width"] <= 390
         colour = "return getComputedStyle(document.querySelector('#board-cost text')).fill"
         red = int(board.execute_script(colour).split("(")[1].split(",")[0])
         assert (red > 128) == (scheme == "dark")  # the charts' letters follow the theme

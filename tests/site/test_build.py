@@ -14,12 +14,12 @@ import pytest
 
 from metagym.errors import InvalidArgumentError
 from metagym.evaluation import aggregate
-from metagym.evaluation.suites import Suite
+from metagym.evaluation.suites import SUITES, Suite, make_suite
 from metagym.leaderboard import Row, RowError
 from metagym.leaderboard.standings import standings
 from metagym.leaderboard.submission import SubmissionError
-from metagym.site import build
-from metagym.site.board import data_script, write_board
+from metagym.site import board, build
+from metagym.site.board import data_script, titled, write_board
 from tests.site.conftest import SCRIPT
 
 Content = list[tuple[Suite, list[Row]]]
@@ -66,7 +66,8 @@ def test_names_of_rows_are_text_everywhere(site: Path) -> None:
 
 
 def data_of(suite: Suite, rows: list[Row]) -> dict[str, Any]:
-    script = data_script(suite, rows, standings(rows, suite))
+    tables = {rules: titled(rules, found) for rules, found in standings(rows, suite).items()}
+    script = data_script(suite, rows, tables)
     assert script.count("<") == 2
     data: dict[str, Any] = json.loads(script.split(">", 1)[1].removesuffix("</script>"))
     return data
@@ -84,24 +85,31 @@ def test_each_ruleset_is_a_table_of_its_own(content: Content) -> None:
     suite, rows = content[1]
     tables = standings(rows, suite)
     assert {rules: [row["name"] for row in found] for rules, found in tables.items()} == {
-        "self-tuning": ["as it is", "worse"], "external-tuning": ["searched"],
+        "self-tuning": ["as it is", "worse, self-tuning"], "external-tuning": ["searched"],
     }  # fmt: skip
     assert [row["rank"] for found in tables.values() for row in found] == [1, 2, 1]
     data = data_of(suite, rows)
     better = {row["name"]: row["better"] for row in data["rows"]}
     found = aggregate.probability_of_improvement_interval(*(row.scores() for row in rows[:2]))
-    assert better["as it is"] == {"worse": pytest.approx(found, abs=1e-4)}
-    value, low, high = better["as it is"]["worse"]
-    assert better["worse"]["as it is"] == pytest.approx([1 - value, 1 - high, 1 - low])
+    assert better["as it is"] == {"worse, self-tuning": pytest.approx(found, abs=1e-4)}
+    value, low, high = better["as it is"]["worse, self-tuning"]
+    assert better["worse, self-tuning"]["as it is"] == pytest.approx([1 - value, 1 - high, 1 - low])
     assert better["searched"] == {}
 
 
 def test_the_space_of_external_tuning_is_told(content: Content) -> None:
     suite, rows = content[1]
     own = {row["name"]: row["space"] for row in data_of(suite, rows)["rows"]}
-    assert own == {"as it is": None, "worse": None, "searched": rows[2].space}
+    assert list(own.values()) == [None, None, rows[2].space]
     grid = dataclasses.replace(rows[2], space=None)
     assert "lr" in data_of(suite, [grid])["rows"][0]["space"]  # that of rmsprop
+
+
+def test_titles_leave_out_the_ruleset_unless_two_rows_were_one() -> None:
+    rows = [{"name": name} for name in ("adam", "adam, self-tuning", "sgd, self-tuning", "x, y")]
+    titles = [row["title"] for row in titled("self-tuning", rows)]
+    assert titles == ["adam", "adam, self-tuning", "sgd", "x, y"]
+    assert titled(None, [{"name": "x, None"}]) == [{"name": "x, None", "title": "x, None"}]
 
 
 def test_tags_say_what_scores_do_not(content: Content) -> None:
@@ -121,11 +129,35 @@ def test_a_plain_page_has_a_table_for_each_ruleset_and_targets(site: Path) -> No
         "Rows: self-tuning", "as it is", "worse", "Rows: external-tuning", "searched", ">target<",
     )]  # fmt: skip
     assert order == sorted(order)
+    assert ">worse</a>" in text and "worse, self-tuning<" not in text
     core = page(site, "leaderboard/core-v0.html")
     cells = re.findall(r"<td>(?:<p>)?(.*?)(?:</p>)?</td>", core)
     at = cells.index("sees the task, hand-designed")
     assert cells[at - 2] == "" and "&lt;script&gt;" in cells[at - 1]  # no rank
     assert "34/40" in cells and "unknown" in cells  # broken, and what it cost
+
+
+def test_a_plain_page_says_which_files_are_needed_and_who_may_pass_its_ceilings(site: Path) -> None:
+    texts = {
+        name: html.unescape(re.sub(r"<[^>]*>", "", page(site, f"leaderboard/{name}.html")))
+        for name in ("search-v0", "few-shot-v0", "adapt-v0", "optimize-v0")
+    }
+    assert (
+        "needed by cells_nasbench201 and searches_nasbench201: nb2_cf10_hp12_info.p (RoBoT, in its "
+        "data/) and nats_bench.csv (landscapes), in the folder that METAGYM_DATA names or in its "
+        "nasbench201/."
+    ) in texts["search-v0"]
+    assert "images_background.zip and images_evaluation.zip" in texts["few-shot-v0"]
+    assert (
+        "The ceiling of bandit, bandit_wide and bandit_long is what can be had without knowing the "
+        "task: a row that sees it may pass 1 there."
+    ) in texts["adapt-v0"]
+    assert not re.search("METAGYM_DATA|may pass 1", texts["optimize-v0"])
+
+
+def test_every_need_of_our_suites_has_its_files_named() -> None:
+    needs = {task.needs for name in SUITES for task in make_suite(name).tasks}
+    assert needs - {None} == set(board._FILES)
 
 
 def test_rows_are_told_to_the_pages_of_their_agents(content: Content, tmp_path: Path) -> None:
@@ -197,5 +229,7 @@ def test_what_is_not_installed_is_said(
     )
     for module in {"sphinx", "furo", "myst_parser"} - {missing}:
         pytest.importorskip(module, reason="the site needs the extra docs")
-    with pytest.raises(build.SiteError, match=rf"{missing} is not installed: pip install .*\[docs"):
+    with pytest.raises(
+        build.SiteError, match=rf"{missing} is not installed: pip install -e '\.\[docs"
+    ):
         build.build_site(tmp_path / "site", tmp_path)

@@ -5,15 +5,19 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+from gymnasium.envs.registration import load_env_creator
 from PIL import Image
 
+from metagym.core.batch import BatchedEnv
 from metagym.errors import DataError
 from metagym.loading import SUPERVISED, TRAINED, agent_names
 from metagym.site.agents import FACTS, Group, groups, write_agents
 from metagym.site.animation import LARGEST, _save, animate
 from metagym.site.build import CHECKOUT
+from metagym.site.environments import classes
 from metagym.site.markdown import (
     Setting,
     description,
@@ -68,7 +72,7 @@ def test_every_page_has_its_five_parts(pages: Path, all_groups: list[Group]) -> 
                 assert setting.meaning, (page.name, setting.name)
                 assert f"| `{setting.name}` |" in recipe, (page.name, setting.name)
             if page.facts.measured:
-                assert measured.count("\n|---|") >= len(page.facts.measured), page.name
+                assert measured.count("### [") >= len(page.facts.measured), page.name
             elif "- a row" not in measured:
                 assert re.search(
                     r"To measure it: `(METAGYM_DATA=\S+ )?(metagym|python) \S+", measured
@@ -111,12 +115,25 @@ Of 10 pulls:
 | | `UCB1` | 3 |
 | | greedy / UCB1 | 4 |
 
+Over 5 draws no form of
+TCA is better (-.51 [-.82, -.20]). Its settings are published.
+
 What three minutes buy:
 
 | to compare | accuracy | to initialise | | controls | |
 |---|---|---|---|---|---|
 | Adam | 5 | UCB1 | 6 | random | 7 |
 """
+
+
+def test_a_page_without_results_is_in_no_results(all_groups: list[Group]) -> None:
+    files = [CHECKOUT / "experiments" / name for name in ("README.md", "SUPERVISED.md")]
+    text = re.sub(r"[\s_-]+", " ", "\n".join(file.read_text() for file in files)).lower()
+    for page in (page for group in all_groups for page in group.pages):
+        if page.facts.measured or page.name == "random_search":  # there that of architectures
+            continue
+        words = re.sub(r"(?<=[a-z])(?=[A-Z])|_", " ", page.name).lower().replace("epsilon", "ε")
+        assert not re.search(rf"\b{re.escape(words)}\b", text), page.name
 
 
 def test_rows_and_columns_are_those_of_whole_cells(tmp_path: Path) -> None:
@@ -133,10 +150,13 @@ def test_rows_and_columns_are_those_of_whole_cells(tmp_path: Path) -> None:
         "What three minutes buy:",
         "| to initialise | accuracy |\n|---|---|\n| UCB1 | 6 |",
     ]
+    assert results.about("RL² on bandits", ["TCA"], "..").split("\n\n") == [
+        link, "Over 5 draws no form of\nTCA is better (-.51 [-.82, -.20])."
+    ]  # fmt: skip
     assert "1 |" not in results.about("RL² on bandits", ["Adam"], "..")
     both = results.about("RL² on bandits", ["UCB1", "greedy / UCB1"], "..")
     assert "| first | `UCB1` | 3 |\n| first | greedy / UCB1 | 4 |" in both
-    with pytest.raises(DataError, match=r"no row and no column \['tuned'\]"):
+    with pytest.raises(DataError, match=r"no sentence with \['tuned'\]"):
         results.about("RL² on bandits", ["UCB1", "tuned"], "..")
     with pytest.raises(DataError, match=r"no section 'Mazes' .* RL² on bandits"):
         results.about("Mazes", ["UCB1"], "..")
@@ -217,13 +237,18 @@ def test_plain_text_is_text() -> None:
     assert cell.split() == escaped.split()
 
 
-def test_an_environment_that_does_not_draw_itself_has_no_file(tmp_path: Path) -> None:
+def test_an_animation_shows_an_episode(tmp_path: Path) -> None:
     path = tmp_path / "x.webp"
-    assert animate("MetaTabularMDP-v0", path) is None
-    assert not path.exists()
     assert animate("MetaBandit-v0", path) == "gittins"
     with Image.open(path) as animation:
         assert animation.n_frames == 11  # type: ignore[attr-defined]  # the start and ten pulls
+
+
+def test_every_environment_draws_itself() -> None:
+    for entry_point in classes():
+        batched: Any = load_env_creator(entry_point).batched  # type: ignore[attr-defined]
+        assert "rgb_array" in batched.metadata["render_modes"], entry_point
+        assert batched._render_row is not BatchedEnv._render_row, entry_point
 
 
 def test_animations_are_small(tmp_path: Path) -> None:

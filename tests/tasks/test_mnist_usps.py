@@ -18,7 +18,7 @@ def folder():
     found = Path(os.environ.get("METAGYM_DATA", Path(__file__).parents[3] / "shared" / "data"))
     if not (found / "mnist_usps" / module.FILE).is_file():
         pytest.skip(f"no {module.FILE} in {found}; set METAGYM_DATA")
-    pytest.importorskip("h5py", reason='needs pip install "metagym-envs[hdf5]"')
+    pytest.importorskip("h5py", reason="needs pip install -e '.[hdf5]'")
     return found
 
 
@@ -60,7 +60,7 @@ def test_both_directions(folder):
 def test_without_h5py(folder, monkeypatch):
     module._read.cache_clear()
     monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(InvalidArgumentError, match=r'pip install "metagym-envs\[hdf5\]"'):
+    with pytest.raises(InvalidArgumentError, match=r"pip install -e '\.\[hdf5\]'"):
         module.load_mnist_usps(folder)
 
 

@@ -40,6 +40,9 @@
   }
 
   const permalink = (row) => `#${state.suite.name}/${encodeURIComponent(row.name)}`;
+  /** A row's title; a narrow column breaks it behind _ and -. */
+  const link = (row) => make("a", { href: permalink(row) },
+    ...row.title.split(/(?<=[_-])/).flatMap((part) => [part, make("wbr")]));
   /** The rows of the ruleset, by rank. */
   const table = () => state.suite.rows.filter((row) => row.ruleset === state.ruleset);
   const plus = (a, b) => (a === null ? null : a + b);
@@ -75,36 +78,53 @@
   const estimateText = ([value, low, high]) =>
     `${value.toFixed(3)} [${low.toFixed(3)}, ${high.toFixed(3)}]`;
 
-  /** A dot with its interval, on a scale from left to right with some marks. */
-  function picture([value, low, high], [left, right], marks = [0, 1]) {
-    const width = 80, height = 14;
-    const at = (x) => 4 + ((width - 8) * (Math.min(Math.max(x, left), right) - left)) / (right - left);
-    const svg = draw("svg", { width, height, class: "board-interval", "aria-hidden": "true" });
-    for (const mark of marks) {
-      svg.append(draw("line", { x1: at(mark), x2: at(mark), y1: 0, y2: height, class: "mark" }));
+  /** An interval as a bar and its estimate as ticks above and below, on a scale with some marks.
+   * An estimate beyond the scale is an arrow. */
+  function picture([value, low, high], { left, right }, marks = [0, 1]) {
+    const at = (x) => 1 + (98 * (Math.min(Math.max(x, left), right) - left)) / (right - left);
+    const line = (x, y, name) => draw("line",
+      { x1: `${at(x)}%`, x2: `${at(x)}%`, y1: y[0], y2: y[1], class: name });
+    const svg = draw("svg", { height: 14, class: "board-interval", "aria-hidden": "true" });
+    svg.append(draw("line", { x1: "1%", x2: "99%", y1: 7, y2: 7, class: "mark" }),
+      ...marks.filter((x) => left <= x && x <= right).map((x) => line(x, [0, 14], "mark")),
+      draw("rect", { x: `${at(low)}%`, width: `${at(high) - at(low)}%`, y: 4, height: 6 }));
+    if (left <= value && value <= right) {
+      svg.append(line(value, [0, 4], "tick"), line(value, [10, 14], "tick"));
+    } else {
+      const [x, anchor, arrow] = value < left ? ["0%", "start", "«"] : ["100%", "end", "»"];
+      svg.append(draw("text", { x, y: 12, "text-anchor": anchor }));
+      svg.lastChild.textContent = arrow;
     }
-    svg.append(draw("line", { x1: at(low), x2: at(high), y1: 7, y2: 7, class: "range" }));
-    svg.append(draw("circle", { cx: at(value), cy: 7, r: 3.2 }));
     return svg;
   }
 
-  const interval = (estimate, range) => make("span",
-    { class: "board-estimate", title: estimateText(estimate) },
-    estimate[0].toFixed(3), picture(estimate, range));
+  const interval = ([value, low, high], range, marks) => make("span", { class: "board-estimate" },
+    make("span", {}, value.toFixed(3), soft(` [${low.toFixed(3)}, ${high.toFixed(3)}]`)),
+    picture([value, low, high], range, marks));
 
-  /** What intervals of a column are drawn on; far outliers stop at its ends. */
+  /** The scale of a column: as wide as its intervals but for far outliers, with round ends. */
   function scale(estimates) {
-    const low = Math.min(0, ...estimates.map((e) => e[1]));
-    const high = Math.max(1, ...estimates.map((e) => e[2]));
-    return [Math.max(low, -1), Math.min(high, 1.5)];
+    const low = Math.max(-1, Math.min(1.4, ...estimates.map((e) => e[1])));
+    const high = Math.min(1.5, Math.max(-0.9, ...estimates.map((e) => e[2])));
+    const span = Math.max(high - low, 0.01);
+    const power = 10 ** Math.floor(Math.log10(span / 8));
+    const step = power * [1, 2, 5, 10].find((size) => size * power >= span / 8);
+    const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
+    const left = step * Math.floor(low / step + 1e-9);
+    const right = Math.max(left + step, step * Math.ceil(high / step - 1e-9));
+    return { left, right, ends: [left, right].map((end) => end.toFixed(digits)) };
   }
+
+  /** The ends of a scale, as wide as the pictures below it. */
+  const axis = ({ ends: [left, right] }) => make("span", { class: "board-axis" },
+    make("span", {}, left), make("span", {}, right));
 
   // -- the table ---------------------------------------------------------------------------------
 
   /** A column of estimates; where there is none, ``missing`` says why. */
   function estimateColumn(key, title, help, estimate, missing = () => "") {
     const range = scale(table().map(estimate).filter((found) => found !== null));
-    return { key, title, help, value: (row) => estimate(row)?.[0] ?? null,
+    return { key, title, help, range, value: (row) => estimate(row)?.[0] ?? null,
       cell: (row) => (estimate(row) === null ? soft(missing(row)) : interval(estimate(row), range)) };
   }
 
@@ -131,7 +151,7 @@
   function columns() {
     const rank = { key: "rank", title: "#", help: "by mean; without those that see the task",
       value: (row) => row.rank, cell: (row) => String(row.rank ?? "–"), up: true };
-    const name = { key: "name", title: "row", help: "by name", value: (row) => row.name, up: true };
+    const name = { key: "name", title: "row", help: "by name", value: (row) => row.title, up: true };
     const aggregate = (key) => ({ ...estimateColumn(key, ...AGGREGATES[key],
       (row) => row.aggregate[key]), up: key === "optimality_gap" });
     const coverage = { key: "coverage", title: "played",
@@ -141,7 +161,7 @@
         { class: played < total ? "board-failed" : null }, `${played}/${total}`) };
     const views = {
       overview: () => [aggregate("mean"),
-        { ...aggregate("iqm"), cell: (row) => make("span",
+        { ...aggregate("iqm"), range: null, class: "board-roomy", cell: (row) => make("span",
           { title: estimateText(row.aggregate.iqm) }, row.aggregate.iqm[0].toFixed(3)) },
         coverage,
         costColumn("seconds", "time", "of training or tuning, and of scoring", COSTS.seconds, time)],
@@ -197,19 +217,20 @@
 
   function tableOf(shown, all) {
     const head = all.map((column) => {
+      const range = column.range ?? null;
       const by = column.key === state.sort;
       const order = by ? (state.down ? "descending" : "ascending") : null;
-      return make("th", { scope: "col", "aria-sort": order }, make("button",
+      const kind = range ? "board-scaled" : column.class ?? null;
+      return make("th", { scope: "col", "aria-sort": order, class: kind }, make("button",
         { type: "button", title: column.help, onclick: () => sortBy(column) },
-        column.title + (by ? (state.down ? " ▾" : " ▴") : "")));
+        column.title + (by ? (state.down ? " ▾" : " ▴") : "")), range && axis(range));
     });
     const body = shown.map((row) => {
       const dot = make("span", { class: "board-dot" });
       dot.style.background = colour(row);
       const cells = all.map((column) => (column.key !== "name"
-        ? make("td", {}, column.cell(row))
-        : make("th", { scope: "row" }, dot, make("a", { href: permalink(row) }, row.name),
-          tagsOf(row))));
+        ? make("td", { class: column.class ?? null }, column.cell(row))
+        : make("th", { scope: "row" }, dot, link(row), tagsOf(row))));
       return make("tr", { class: row === state.open ? "open" : null }, ...cells);
     });
     return make("table", {}, make("thead", {}, make("tr", {}, ...head)),
@@ -219,7 +240,7 @@
   // -- one row -----------------------------------------------------------------------------------
 
   function tableWith(titles, rows) {
-    const head = titles.map((title) => make("th", { scope: "col" }, title));
+    const head = titles.map((title) => make("th", { scope: "col" }, ...[title].flat()));
     return make("div", { class: "board-scroll" }, make("table", {},
       make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...rows)));
   }
@@ -238,26 +259,25 @@
       return make("tr", {}, make("th", { scope: "row", title: about(task) }, task.name),
         ...cells.map((cell) => make("td", {}, cell)));
     });
-    const titles = ["task", "score", "normalised", ...(hasTargets ? ["steps to target, reached by"] : [])];
-    return tableWith(titles, rows);
+    return tableWith(["task", "score", ["normalised", axis(range)],
+      ...(hasTargets ? ["steps to target, reached by"] : [])], rows);
   }
 
   /** The aggregates, and how likely the row beats each other row of the ruleset. */
   function comparisons(row) {
     const range = scale(Object.values(row.aggregate));
+    const chances = { left: 0, right: 1, ends: ["0", "1"] };
     const aggregates = Object.entries(AGGREGATES).map(([key, [title, help]]) => make("tr", {},
       make("th", { scope: "row", title: help }, title),
-      make("td", {}, estimateText(row.aggregate[key])),
-      make("td", {}, picture(row.aggregate[key], range))));
+      make("td", {}, interval(row.aggregate[key], range))));
     const others = table().filter((other) => other !== row).map((other) => make("tr", {},
-      make("th", { scope: "row" }, make("a", { href: permalink(other) }, other.name)),
-      make("td", {}, estimateText(row.better[other.name])),
-      make("td", {}, picture(row.better[other.name], [0, 1], [0, 0.5, 1]))));
+      make("th", { scope: "row" }, link(other)),
+      make("td", {}, interval(row.better[other.name], chances, [0, 0.5, 1]))));
     return make("div", { class: "board-pair" },
-      make("div", {}, tableWith(["all tasks", "", ""], aggregates)),
+      make("div", {}, tableWith(["all tasks", axis(range)], aggregates)),
       others.length === 0 ? null : make("div", { class: "board-better",
         title: "how likely a run of this row beats one of the other, on a task drawn at random" },
-      tableWith(["P(better than ...)", "", ""], others)));
+      tableWith(["P(better than ...)", axis(chances)], others)));
   }
 
   /** One line for each thing that went wrong, with the seeds at which it did. */
@@ -286,17 +306,18 @@
       scoring: spent(row.wall_time_s, row.env_steps), commit: row.commit, device: row.device,
       versions: Object.entries(row.versions).map(([name, version]) => `${name} ${version}`).join(", "),
     };
+    const words = row.command.split(" ").flatMap((word) => [make("span", {}, word), " "]).slice(0, -1);
     const isWeb = /^https?:\/\//.test(row.url);
     const copy = make("button", { type: "button",
       onclick: () => navigator.clipboard.writeText(row.command).then(() => { copy.textContent = "copied"; }),
     }, "copy");
     return [
       make("a", { class: "board-close", href: `#${state.suite.name}`, "aria-label": "close" }, "×"),
-      make("h2", {}, make("a", { href: permalink(row) }, row.name)),
+      make("h2", {}, make("a", { href: permalink(row) }, row.title)),
       tagsOf(row),
       row.note ? make("p", {}, row.note) : null,
       isWeb ? make("p", {}, make("a", { href: row.url, rel: "nofollow noopener" }, row.url)) : null,
-      make("div", { class: "board-command" }, make("pre", {}, row.command),
+      make("div", { class: "board-command" }, make("pre", {}, ...words),
         navigator.clipboard ? copy : null),
       comparisons(row),
       tasksOf(row),
@@ -327,7 +348,7 @@
   }
 
   /** Plotly reads a little HTML in names: only the entities are left of it. */
-  const label = (row) => row.name.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
+  const label = (row) => row.title.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
 
   function drawProfiles(shown) {
     const lines = shown.map((row) => ({
@@ -368,7 +389,7 @@
     chart.removeAllListeners?.("plotly_click");
     chart.on("plotly_click", (event) => { location.hash = event.points[0].customdata; });
     notDrawn.textContent = unknown.length === 0 ? ""
-      : `Of unknown cost, and not drawn: ${unknown.map((row) => row.name).join(", ")}.`;
+      : `Of unknown cost, and not drawn: ${unknown.map((row) => row.title).join(", ")}.`;
   }
 
   // -- the page ----------------------------------------------------------------------------------

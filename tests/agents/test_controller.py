@@ -39,13 +39,13 @@ def train(out: Path, steps: int, env_id: str = CELL, **kwargs: Any) -> Path:
     ids=["ema", "window", "rank"],
 )
 def test_it_learns_which_token_is_worth_something(tmp_path: Path, config: Any) -> None:
-    out = train(tmp_path, 12_000, config=config)
+    out = train(tmp_path, 8_000, config=config)
     trained = evaluate(controller.load(out), CELL, episodes=200)
     assert trained.mean > 0.8  # 0.2 by chance
 
 
 def test_it_learns_skips_by_attention(tmp_path: Path) -> None:
-    out = train(tmp_path, 30_000, CHAIN)
+    out = train(tmp_path, 15_000, CHAIN)
     before = evaluate(controller.load(train(tmp_path / "new", 16, CHAIN)), CHAIN, episodes=200)
     after = evaluate(controller.load(out), CHAIN, episodes=200)
     assert after.mean > before.mean + 0.1

@@ -140,7 +140,7 @@ def recipe(
     Args:
         env_id: the environment.
         steps: of training, where they are few: an iteration then has fewer trials, so that there
-            are about ``ITERATIONS`` and the last one ends not far beyond.
+            are about ``ITERATIONS`` of two minibatches, and the last one ends not far beyond.
         env_kwargs: of the environment, by which its trials are as long as they are.
     """
     found = RECIPES.get(env_id, Config())
@@ -150,7 +150,7 @@ def recipe(
     trials = max(FEWEST, steps // (ITERATIONS * length) // 4 * 4)
     if trials >= found.num_envs:
         return found
-    return replace(found, num_envs=trials, minibatch=trials // 4)
+    return replace(found, num_envs=trials, minibatch=trials // 2)
 
 
 @dataclass

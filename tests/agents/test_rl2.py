@@ -275,7 +275,7 @@ def test_a_recipe_for_few_steps_has_fewer_trials_an_iteration() -> None:
     whole = rl2.recipe("MetaNavigation2D-v0")
     assert rl2.recipe("MetaNavigation2D-v0", 50_000_000) == whole  # 300 steps a trial
     few = rl2.recipe("MetaNavigation2D-v0", 200_000)
-    assert (few.num_envs, few.minibatch) == (64, 16)
+    assert (few.num_envs, few.minibatch) == (64, 32)
     longer = rl2.recipe("MetaNavigation2D-v0", 200_000, {"inner_horizon": 10})
     assert longer.num_envs > few.num_envs
     assert rl2.recipe("MetaMaze-v0", 100).num_envs == rl2.FEWEST

@@ -236,7 +236,7 @@ def _tune(job: Job) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _train(job: Job, setting: Mapping[str, Any], folder: Path) -> None:
-    """Train for the task as ``metagym train`` does, from the beginning."""
+    """Train from the beginning, by the recipe for as many steps as the suite gives."""
     task, (name, arguments) = job.task, split_arguments(job.agent)
     if (name in METHODS) != (task.kind == "few_shot"):
         raise InvalidArgumentError(

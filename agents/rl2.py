@@ -357,18 +357,19 @@ def update(
     for _ in range(config.epochs):
         order = torch.randperm(len(lengths), generator=generator, device=device)
         for rows in order.split(config.minibatch):
-            own_lengths = lengths[rows.cpu()] if ragged else None
-            end = int(lengths.max()) if own_lengths is None else int(own_lengths.max())
+            end = int(lengths[rows.cpu()].max())
+            mask = alive[:end, rows] if ragged else None
             log_probs, entropies, values = policy.judge(
-                trials.observations[:end, rows], trials.actions[:end, rows], own_lengths
+                trials.observations[:end, rows], trials.actions[:end, rows]
             )
             log_ratio = log_probs - trials.log_probs[:end, rows]
+            if mask is not None:  # behind a trial's end it may be of any size
+                log_ratio = log_ratio * mask
             ratio, gains = log_ratio.exp(), advantages[:end, rows]
             gain = torch.minimum(
                 ratio * gains, ratio.clamp(1.0 - config.clip, 1.0 + config.clip) * gains
             )
             error = (values - targets[:end, rows]).square()
-            mask = alive[:end, rows] if ragged else None
             policy_loss, entropy, value_loss = (_mean(x, mask) for x in (-gain, entropies, error))
             loss = policy_loss - entropy_coefficient * entropy
             loss = loss + config.value_coefficient * value_loss

@@ -125,21 +125,20 @@ class RecurrentActorCritic(nn.Module):
         return Decision(actions.reshape(-1, *self.action_shape), chosen, values, memory)
 
     def judge(
-        self, observations: torch.Tensor, actions: torch.Tensor, lengths: torch.Tensor | None
+        self, observations: torch.Tensor, actions: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Whole episodes: log-probabilities, entropies and values (over ``value_scale``), [T, B].
 
         Args:
             observations: [T, B, ...].
             actions: [T, B] or [T, B, A].
-            lengths: [B] on the CPU, or None where all are of length T.
         """
         seen = self._prepare(observations, 2)
         inputs = seen
         if self.layout is not None:
             states = self.layout.split(seen).state
             inputs = self._interact(seen, nn.functional.pad(states[:-1], (0, 0, 0, 0, 1, 0)))
-        heads, values = self._heads(self.core.sequence(inputs, lengths), seen)
+        heads, values = self._heads(self.core.sequence(inputs), seen)
         if self.discrete:
             log_probs = torch.log_softmax(heads, dim=2)
             chosen = log_probs.gather(2, actions[..., None])[..., 0]

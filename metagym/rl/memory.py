@@ -13,7 +13,6 @@ from typing import cast
 
 import torch
 from torch import nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 Memory = dict[str, torch.Tensor]
 
@@ -32,11 +31,11 @@ class Core(nn.Module, ABC):
         """One step of all rows: inputs [B, inputs] to features [B, outputs] and a new memory."""
 
     @abstractmethod
-    def sequence(self, inputs: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
+    def sequence(self, inputs: torch.Tensor) -> torch.Tensor:
         """Whole episodes: inputs [T, B, inputs] to features [T, B, outputs].
 
-        ``lengths`` [B] (on the CPU) saves the work behind each episode's end, where the features
-        mean nothing; None: all are of length T.
+        Shorter episodes are filled up with anything finite: no feature sees what comes later.
+        (Torch's packed sequences cost a CPU the square of T to learn from.)
         """
 
 
@@ -56,8 +55,8 @@ class GRUCore(Core):
         h = torch.gru_cell(inputs, memory["h"], *_weights(self.cell))
         return h, {"h": h}
 
-    def sequence(self, inputs: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
-        return _run(self.cell, inputs, lengths)
+    def sequence(self, inputs: torch.Tensor) -> torch.Tensor:
+        return cast(torch.Tensor, self.cell(inputs)[0])
 
 
 class LSTMCore(Core):
@@ -80,8 +79,8 @@ class LSTMCore(Core):
         features, (h, c) = self.cell(inputs[None], last)
         return features[0], {"h": h[0], "c": c[0]}
 
-    def sequence(self, inputs: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
-        return _run(self.cell, inputs, lengths)
+    def sequence(self, inputs: torch.Tensor) -> torch.Tensor:
+        return cast(torch.Tensor, self.cell(inputs)[0])
 
 
 class SNAILCore(Core):
@@ -133,7 +132,7 @@ class SNAILCore(Core):
             features = torch.cat([features, layer.step(features, t, own)], dim=1)  # type: ignore[operator]
         return features, {**memory, "t": t + 1}
 
-    def sequence(self, inputs: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
+    def sequence(self, inputs: torch.Tensor) -> torch.Tensor:
         features = torch.relu(self.embed(inputs)).transpose(0, 1)  # [B, T, width]
         for layer in self.layers:
             features = torch.cat([features, layer(features)], dim=2)
@@ -223,10 +222,3 @@ def _initialise(cell: nn.RNNBase) -> None:
 def _weights(cell: nn.RNNBase) -> tuple[torch.Tensor, ...]:
     names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
     return tuple(cast(torch.Tensor, getattr(cell, name)) for name in names)
-
-
-def _run(cell: nn.RNNBase, inputs: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
-    if lengths is None:
-        return cast(torch.Tensor, cell(inputs)[0])
-    packed = pack_padded_sequence(inputs, lengths, enforce_sorted=False)
-    return pad_packed_sequence(cell(packed)[0], total_length=len(inputs))[0]

@@ -146,7 +146,7 @@ def test_the_first_epochs_ratio_is_one(tmp_path: Path) -> None:
     for parameter in policy.parameters():
         parameter.data.add_(0.1 * torch.randn_like(parameter))
     trials = rl2.play(env, policy, torch.Generator().manual_seed(0), "observed")
-    log_probs, _, values = policy.judge(trials.observations, trials.actions, None)
+    log_probs, _, values = policy.judge(trials.observations, trials.actions)
     torch.testing.assert_close(log_probs, trials.log_probs, rtol=1e-4, atol=1e-5)
     assert values.detach().numpy() == pytest.approx(trials.values, rel=1e-3, abs=1e-4)
 
@@ -158,8 +158,7 @@ def test_trials_of_different_lengths_are_kept_apart() -> None:
     policy = rl2._make_policy(env, SMALL, 0)
     trials = rl2.play(env, policy, torch.Generator().manual_seed(0), "observed")
     assert len(set(trials.lengths.tolist())) > 3
-    lengths = torch.as_tensor(trials.lengths)
-    log_probs, _, _ = policy.judge(trials.observations, trials.actions, lengths)
+    log_probs, _, _ = policy.judge(trials.observations, trials.actions)
     alive = torch.as_tensor(trials.alive)
     torch.testing.assert_close(log_probs[alive], trials.log_probs[alive], rtol=1e-4, atol=1e-5)
     scored = (trials.rewards * trials.alive).sum(axis=0)

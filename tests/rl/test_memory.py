@@ -32,7 +32,7 @@ def step_by_step(core, inputs):
 
 @torch.no_grad()
 def test_a_sequence_equals_its_steps(core, inputs):
-    whole = core.sequence(inputs, None)
+    whole = core.sequence(inputs)
     assert whole.shape == (STEPS, ROWS, core.outputs)
     torch.testing.assert_close(step_by_step(core, inputs)[0], whole, rtol=1e-4, atol=1e-5)
 
@@ -40,22 +40,22 @@ def test_a_sequence_equals_its_steps(core, inputs):
 @torch.no_grad()
 def test_ragged_episodes_equal_their_own_sequences(core, inputs):
     lengths = torch.tensor([37, 3, 20, 1, 36])
-    together = core.sequence(inputs, lengths)
+    together = core.sequence(inputs)
     for row, length in enumerate(lengths):
-        alone = core.sequence(inputs[:length, row : row + 1], None)
+        alone = core.sequence(inputs[:length, row : row + 1])
         torch.testing.assert_close(together[:length, row], alone[:, 0], rtol=1e-4, atol=1e-5)
 
 
 def test_no_feature_sees_the_future(core, inputs):
     inputs.requires_grad_()
-    core.sequence(inputs, None)[10].sum().backward()
+    core.sequence(inputs)[10].sum().backward()
     assert (inputs.grad[11:] == 0).all()
     assert (inputs.grad[10] != 0).any()
 
 
 def test_the_past_is_remembered(core, inputs):
     inputs.requires_grad_()
-    core.sequence(inputs, None)[10].sum().backward()
+    core.sequence(inputs)[10].sum().backward()
     assert (inputs.grad[2].abs().sum(-1) > 0).all()
 
 
@@ -77,5 +77,5 @@ def test_rows_of_a_memory_may_be_at_different_steps(core, inputs):
         value[0] = fresh[name][0]
     features, memory = core.step(inputs[5], memory)
     features, _ = core.step(inputs[6], memory)
-    alone = core.sequence(inputs[5:7, :1], None)[1, 0]
+    alone = core.sequence(inputs[5:7, :1])[1, 0]
     torch.testing.assert_close(features[0], alone, rtol=1e-4, atol=1e-5)

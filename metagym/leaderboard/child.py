@@ -20,8 +20,8 @@ from metagym.errors import MetagymError
 TOO_SLOW = "not through after"  # so many seconds; how the message of what was killed begins
 
 # Processes are forked off one that has imported these and has done nothing else, so that each
-# begins alike, and within milliseconds.
-_PRELOAD = ["__main__", "metagym.leaderboard.play", "torch"]
+# begins alike, and within milliseconds. The last is what torch's optimisers import for seconds.
+_PRELOAD = ["__main__", "metagym.leaderboard.play", "torch", "torch._dynamo"]
 
 Item = TypeVar("Item")
 

@@ -1,9 +1,10 @@
 """PPO (Schulman et al. 2017) through Stable-Baselines3, on the native batch.
 
 SB3 does the learning; this file gives it the environment (through ``SB3VecEnv``), a policy whose
-actor is one small network over the last axis, and keeps the checkpoint. On LearnToOptimize the
-default view lets the policy choose two gains per problem, so that what it learns is an update
-rule for any dimension (``metagym.optim.GainRule``).
+actor is one small network over the last axis (means of a Gaussian, or logits of discrete actions),
+and keeps the checkpoint. It has no memory; RL² is PPO with one. On LearnToOptimize the default
+view lets the policy choose two gains per problem, so that what it learns is an update rule for any
+dimension (``metagym.optim.GainRule``).
 
 Lecture topic: learning to optimise, by reinforcement learning.
 """
@@ -27,8 +28,8 @@ from metagym.core import Agent
 from metagym.errors import CheckpointError
 from metagym.monitoring import RunLogger, progress_bar
 from metagym.optim.gains import GainRule
-from metagym.rl.networks import to_arrays
-from metagym.rl.policies import SharedGaussianPolicy
+from metagym.rl.networks import policy_arrays
+from metagym.rl.policies import SharedMLPPolicy
 from metagym.rl.sb3 import SB3VecEnv
 from metagym.rl.training import (
     Budget,
@@ -198,7 +199,7 @@ def _model(env: Any, config: Config, seed: int, budget: Budget) -> PPO:
         return config.learning_rate * max(0.01, (1.0 - budget.used(model.num_timesteps)) ** 2)
 
     model = PPO(
-        SharedGaussianPolicy,
+        SharedMLPPolicy,
         SB3VecEnv(env),
         learning_rate=config.learning_rate,
         n_steps=config.num_steps,
@@ -287,7 +288,7 @@ def _save(
     training: dict[str, Any],
 ) -> None:
     policy = model.policy
-    assert isinstance(policy, SharedGaussianPolicy)
+    assert isinstance(policy, SharedMLPPolicy)
     out.mkdir(parents=True, exist_ok=True)
     # The schedule belongs to the run; what is left is written whole or not at all.
     model.save(out / f"new-{MODEL}", exclude=["lr_schedule"])
@@ -298,5 +299,5 @@ def _save(
             "agent": NAME, "env_id": env_id, "env_kwargs": env_kwargs, "config": asdict(config),
             "rule": None if rule is None else rule.config, "training": training,
         },
-        {**to_arrays(policy.actor, "actor"), "log_std": policy.log_std.detach().numpy()},
+        policy_arrays(policy.actor, None if policy.discrete else policy.log_std),
     )  # fmt: skip

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
@@ -28,7 +29,8 @@ from metagym.checkpoint import load_checkpoint, save_checkpoint
 from metagym.core import Agent
 from metagym.errors import InvalidArgumentError
 from metagym.monitoring import RunLogger, progress_bar
-from metagym.rl.networks import MLP, to_arrays
+from metagym.optim.policy import num_outputs
+from metagym.rl.networks import MLP, policy_arrays
 from metagym.rl.training import (
     Budget,
     Looks,
@@ -36,6 +38,7 @@ from metagym.rl.training import (
     get_training_state,
     make_training_env,
     one_thread,
+    rows_for,
     set_training_state,
     training_record,
 )
@@ -76,17 +79,51 @@ class Config:
     max_grad_norm: float = 0.5
 
 
-class Actor(nn.Module):
-    """Means by a small network over the last axis; one log std per last-axis action."""
+ITERATIONS = 50  # about, of a recipe that knows how few steps there are
 
-    def __init__(self, inputs: int, hidden: tuple[int, ...], outputs: int, log_std: float) -> None:
+
+def recipe(
+    env_id: str, steps: int | None = None, env_kwargs: dict[str, Any] | None = None
+) -> Config:
+    """The defaults, with fewer episodes a gradient step where there are few environment steps.
+
+    Args:
+        env_id: the environment.
+        steps: of training, where they are few.
+        env_kwargs: of the environment.
+    """
+    if steps is None:
+        return Config()
+    episodes = rows_for(env_id, steps, ITERATIONS, env_kwargs)
+    return Config(num_envs=min(Config.num_envs, episodes))
+
+
+class Actor(nn.Module):
+    """Means by a small network over the last axis, with one log std per last-axis action.
+
+    Without a ``log_std`` what the network gives are the logits of discrete actions.
+    """
+
+    def __init__(
+        self, inputs: int, hidden: tuple[int, ...], outputs: int, log_std: float | None
+    ) -> None:
         super().__init__()
-        self.means = MLP((inputs, *hidden, outputs), output_gain=0.01)
-        self.log_std = nn.Parameter(torch.full((outputs,), log_std))
+        self.network = MLP((inputs, *hidden, outputs), output_gain=0.01)
+        self.log_std = None if log_std is None else nn.Parameter(torch.full((outputs,), log_std))
+
+    def act(self, observations: torch.Tensor, noise: torch.Generator) -> torch.Tensor:
+        """A draw for observations [B, ...]: actions [B, ...], or their numbers [B]."""
+        means = self.network(observations)
+        if self.log_std is None:
+            return torch.multinomial(means.softmax(1), 1, generator=noise)[:, 0]
+        return means + self.log_std.exp() * torch.randn(means.shape, generator=noise)
 
     def log_prob(self, observations: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
-        """[T, B] for observations and actions [T, B, ...]."""
-        normal = torch.distributions.Normal(self.means(observations), self.log_std.exp())
+        """[T, B] for observations [T, B, ...] and their actions."""
+        means = self.network(observations)
+        if self.log_std is None:
+            return means.log_softmax(2).gather(2, actions[..., None])[..., 0]
+        normal = torch.distributions.Normal(means, self.log_std.exp())
         return normal.log_prob(actions).flatten(2).sum(2)
 
 
@@ -165,8 +202,7 @@ def train(
                     env, steps_done, budget.elapsed, seed
                 ),
             }  # fmt: skip
-            weights = to_arrays(actor.means, "actor")
-            weights["log_std"] = actor.log_std.detach().numpy().copy()
+            weights = policy_arrays(actor.network, actor.log_std)
             return config_json, weights, get_training_state(actor, optimizer, noise, env)
 
         # Ctrl-C falls anywhere in a batch; what it saves is the end of the last whole one.
@@ -216,13 +252,14 @@ def load(folder: str | Path) -> Agent:
 
 def _make_actor(env: VectorEnv, config: Config, seed: int) -> Actor:
     base: Any = env.unwrapped
-    if base.horizon is None:
+    if base.horizon is None and getattr(base, "trial_length", None) is None:
         raise InvalidArgumentError(f"{env} has no horizon; REINFORCE needs whole episodes.")
-    inputs, outputs = env.single_observation_space.shape, env.single_action_space.shape
-    assert inputs and outputs
+    inputs, actions = env.single_observation_space.shape, env.single_action_space
+    assert inputs
+    log_std = None if isinstance(actions, gym.spaces.Discrete) else config.log_std_init
     with torch.random.fork_rng(devices=[]):  # torch initialises from its global generator
         torch.manual_seed(seed)
-        return Actor(inputs[-1], config.hidden, outputs[-1], config.log_std_init)
+        return Actor(inputs[-1], config.hidden, num_outputs(actions), log_std)
 
 
 @torch.no_grad()
@@ -234,9 +271,7 @@ def _play(env: VectorEnv, actor: Actor, noise: torch.Generator) -> Batch:
     steps: list[tuple[Any, ...]] = []
     while alive.any():
         observed = torch.as_tensor(observation)
-        means = actor.means(observed)
-        draw = torch.randn(means.shape, generator=noise)
-        action = means + actor.log_std.exp() * draw
+        action = actor.act(observed, noise)
         observation, reward, terminated, truncated, infos = env.step(action.numpy())
         steps.append((observed, action, torch.as_tensor(reward), torch.as_tensor(alive)))
         ended = alive & (terminated | truncated)
@@ -269,12 +304,14 @@ def _update(
     loss.backward()  # type: ignore[no-untyped-call]
     norm = nn.utils.clip_grad_norm_(actor.parameters(), config.max_grad_norm)
     optimizer.step()
-    return {
+    numbers = {
         "train/policy_gradient_loss": float(loss.detach()),
         "train/grad_norm": float(norm),
-        "train/std": float(actor.log_std.detach().exp().mean()),
         "train/learning_rate": optimizer.param_groups[0]["lr"],
     }
+    if actor.log_std is not None:
+        numbers["train/std"] = float(actor.log_std.detach().exp().mean())
+    return numbers
 
 
 def _log(log: RunLogger, batch: Batch, numbers: dict[str, float], steps_done: int) -> None:

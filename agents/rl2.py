@@ -41,8 +41,10 @@ from metagym.rl.training import (
     Budget,
     Looks,
     Saver,
+    episode_length,
     get_training_state,
     one_thread,
+    rows_for,
     set_training_state,
     training_record,
 )
@@ -129,7 +131,6 @@ RECIPES: dict[str, Config] = {
 
 
 ITERATIONS = 10  # about, of a recipe that knows how few steps there are
-FEWEST = 16  # trials of an iteration
 
 
 def recipe(
@@ -146,8 +147,7 @@ def recipe(
     found = RECIPES.get(env_id, Config())
     if steps is None:
         return found
-    length = _trial_length(make_vector_env(env_id, 1, "train", env_kwargs or {}))
-    trials = max(FEWEST, steps // (ITERATIONS * length) // 4 * 4)
+    trials = rows_for(env_id, steps, ITERATIONS, env_kwargs)
     if trials >= found.num_envs:
         return found
     return replace(found, num_envs=trials, minibatch=trials // 2)
@@ -231,7 +231,7 @@ def train(
             "agent": NAME, "env_id": env_id, "env_kwargs": env_kwargs, "config": asdict(config),
             "observations": describe_space(env.single_observation_space),
             "actions": describe_space(env.single_action_space),
-            "length": _trial_length(env),
+            "length": episode_length(env),
             "training": training_record(env, steps_done, budget.elapsed, seed),
         }  # fmt: skip
         state = get_training_state(policy, optimizer, generator, env)
@@ -408,18 +408,9 @@ def _make_policy(env: VectorEnv, config: Config, seed: int) -> RecurrentActorCri
         torch.manual_seed(seed)
         return RecurrentActorCritic(
             env.single_observation_space, env.single_action_space,
-            core=config.core, width=config.width, length=_trial_length(env),
+            core=config.core, width=config.width, length=episode_length(env),
             layout=getattr(env.unwrapped, "layout", None) if config.interactions else None,
         )  # fmt: skip
-
-
-def _trial_length(env: VectorEnv) -> int:
-    """The most steps of a trial, as far as the environment tells."""
-    base: Any = env.unwrapped
-    for name in ("trial_length", "horizon"):
-        if isinstance(length := getattr(base, name, None), int):
-            return length
-    return int(getattr(env.spec, "max_episode_steps", None) or 100)
 
 
 def _mean(values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:

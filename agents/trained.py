@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 from gymnasium.vector import VectorEnv
 
@@ -13,22 +14,27 @@ from metagym.checkpoint import Checkpoint, load_checkpoint
 from metagym.core import Agent
 from metagym.errors import CheckpointError
 from metagym.optim.learned import actor_of, rule_of
+from metagym.optim.policy import num_outputs
 from metagym.wrappers.symlog import symlog
 
 
 class PolicyAgent:
-    """A trained policy that acts as its environment does, on symlog observations."""
+    """A trained policy that acts as its environment does, on symlog observations.
+
+    Deterministic: its mean actions, or the likeliest of discrete ones.
+    """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.name = checkpoint.config["agent"]
         self.config: dict[str, Any] = {"checkpoint": checkpoint.folder.name}
         self._actor = actor_of(checkpoint)
+        self._discrete = False
 
     def bind(self, env: VectorEnv) -> None:
         """Check that the policy fits.
 
         Raises:
-            CheckpointError: it was trained on observations of another shape.
+            CheckpointError: it was trained on observations or actions of another shape.
         """
         shape = env.single_observation_space.shape
         if shape != (self._actor.num_inputs,):
@@ -36,13 +42,21 @@ class PolicyAgent:
                 f"The policy takes observations of shape ({self._actor.num_inputs},), the "
                 f"environment gives {shape}; make it with the arguments of training."
             )
+        actions = env.single_action_space
+        self._discrete = isinstance(actions, gym.spaces.Discrete)
+        if self._actor.num_outputs != num_outputs(actions):
+            raise CheckpointError(
+                f"The policy gives {self._actor.num_outputs} numbers, the environment has the "
+                f"actions {actions}; make it with the arguments of training."
+            )
 
     def reset(self, mask: np.ndarray) -> None:
         """A policy without memory has nothing to forget."""
 
     def act(self, observations: np.ndarray, action_masks: np.ndarray | None = None) -> np.ndarray:
-        """The policy's mean actions."""
-        return self._actor(symlog(observations))
+        """The policy's actions [B, ...]."""
+        heads = self._actor(symlog(observations))
+        return heads.argmax(axis=1) if self._discrete else heads
 
 
 def load(folder: str | Path, agent: str | None = None) -> Agent:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import gymnasium as gym
 import numpy as np
 
 from metagym.errors import CheckpointError
@@ -35,6 +36,11 @@ class MLPPolicy:
         """The length of the last axis that it takes."""
         return int(self.layers[0][0].shape[0])
 
+    @property
+    def num_outputs(self) -> int:
+        """The length of the last axis that it gives."""
+        return int(self.layers[-1][0].shape[1])
+
     def __call__(self, inputs: np.ndarray) -> np.ndarray:
         """Outputs [..., out] for inputs [..., in]."""
         hidden = inputs
@@ -42,3 +48,11 @@ class MLPPolicy:
             hidden = np.tanh(hidden @ weight + bias)
         weight, bias = self.layers[-1]
         return np.asarray(hidden @ weight + bias)
+
+
+def num_outputs(actions: gym.Space) -> int:
+    """How many numbers a policy gives: logits of discrete actions, or the last axis of a Box."""
+    if isinstance(actions, gym.spaces.Discrete):
+        return int(actions.n)
+    assert actions.shape
+    return actions.shape[-1]

@@ -44,3 +44,11 @@ def to_arrays(module: nn.Module, prefix: str) -> dict[str, np.ndarray]:
         f"{prefix}.{name.removeprefix('layers.')}": tensor.detach().cpu().numpy().copy()
         for name, tensor in module.state_dict().items()
     }
+
+
+def policy_arrays(actor: MLP, log_std: torch.Tensor | None) -> dict[str, np.ndarray]:
+    """The weights of a checkpoint: the actor's, and the log std of its actions if it has one."""
+    arrays = to_arrays(actor, "actor")
+    if log_std is not None:
+        arrays["log_std"] = log_std.detach().cpu().numpy().copy()
+    return arrays

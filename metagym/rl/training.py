@@ -21,12 +21,14 @@ from torch import nn
 
 from metagym.core.optimization import REWARDS, OptimizationEnv, acts_by_updates
 from metagym.errors import CheckpointError, InvalidArgumentError, check_choice, check_positive
+from metagym.evaluation.evaluate import make_vector_env
 from metagym.optim.gains import GainRule
 from metagym.wrappers import GainActions, SymlogObservations
 
 VIEWS = ("auto", "problem", "coordinate", "raw")
 SAVE_SECONDS = 60.0  # between two saves of a run
 LOOKS = 10  # at held-out tasks, after the first
+FEWEST_ROWS = 16
 
 
 def make_training_env(
@@ -55,7 +57,8 @@ def make_training_env(
 
     Raises:
         InvalidArgumentError: the view does not fit, there is no such reward, the environment is
-            not one of metagym's, or its actions are discrete.
+            not one of metagym's, or a small network can neither read its observations nor write
+            its actions.
     """
     check_choice("view", view, VIEWS)
     if reward is not None:
@@ -71,9 +74,15 @@ def make_training_env(
             f"{env_id} cannot be trained on, only metagym's environments can: {error}."
         ) from error
     base = env.unwrapped
-    if not isinstance(base.single_action_space, gym.spaces.Box):
+    if not isinstance(base.single_observation_space, gym.spaces.Box):
         raise InvalidArgumentError(
-            f"{env_id} has the actions {base.single_action_space}; this agent needs a Box."
+            f"{env_id} has the observations {base.single_observation_space}; this agent needs a "
+            "Box. Architectures are written by the agents 'controller' and 'async_controller'."
+        )
+    if not isinstance(base.single_action_space, gym.spaces.Box | gym.spaces.Discrete):
+        raise InvalidArgumentError(
+            f"{env_id} has the actions {base.single_action_space}; this agent needs a Box or "
+            "discrete ones."
         )
     if isinstance(base, OptimizationEnv) and reward in base.rewards and "reward" not in env_kwargs:
         env.close()
@@ -84,6 +93,30 @@ def make_training_env(
         return SymlogObservations(env), None
     rule = GainRule(per=view, step_size=step_size, memory=memory)
     return GainActions(env, rule), rule
+
+
+def episode_length(env: VectorEnv) -> int:
+    """The most steps of an episode, as far as the environment tells."""
+    base: Any = env.unwrapped
+    for name in ("trial_length", "horizon"):
+        if isinstance(length := getattr(base, name, None), int):
+            return length
+    return int(getattr(env.spec, "max_episode_steps", None) or 100)
+
+
+def rows_for(env_id: str, steps: int, iterations: int, env_kwargs: dict[str, Any] | None) -> int:
+    """How many rows of whole episodes make about so many iterations of so few steps.
+
+    Args:
+        env_id, env_kwargs: the environment, by which episodes are as long as they are.
+        steps: environment steps of the training.
+        iterations: of one episode in every row; the last one ends not far beyond ``steps``.
+
+    Returns:
+        A multiple of four, ``FEWEST_ROWS`` at least.
+    """
+    length = episode_length(make_vector_env(env_id, 1, "train", env_kwargs or {}))
+    return max(FEWEST_ROWS, steps // (iterations * length) // 4 * 4)
 
 
 @dataclass

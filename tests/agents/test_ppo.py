@@ -169,9 +169,27 @@ def test_the_raw_view_serves_other_environments(tmp_path: Path) -> None:
     assert evaluate(ppo.load(tmp_path), env_id, "validation", 4, **KWARGS).finished
 
 
-def test_discrete_actions_are_refused(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("no_looks")
+def test_discrete_actions_are_learned(tmp_path: Path) -> None:
+    """Arms that pay nearly always or never: stay with what paid, which takes no memory."""
+    env_id, kwargs = "MetaBandit-v0", {"k": 2, "alpha": 0.1, "beta": 0.1}
+    config = {
+        "num_envs": 128, "num_steps": 10, "minibatch_size": 160, "learning_rate": 0.05,
+        "epochs": 4, "hidden": (16,),
+    }  # fmt: skip
+    train(tmp_path, 25 * 1280, env_id, config=config, env_kwargs=kwargs)
+    assert "log_std" not in weights(tmp_path)
+    agent = ppo.load(tmp_path)
+    assert evaluate(agent, env_id, "validation", 500, **kwargs).mean > 6.0  # at random 5
+    with pytest.raises(CheckpointError, match="make it with the arguments of training"):
+        evaluate(agent, env_id, "validation", 8, k=4)
+
+
+def test_what_cannot_be_trained_on_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match="CartPole-v1"):
         train(tmp_path, ROLLOUT, "CartPole-v1", env_kwargs={})
+    with pytest.raises(InvalidArgumentError, match=r"MultiDiscrete.*'controller'"):
+        train(tmp_path, ROLLOUT, "NeuralArchitectureSearch-v0", env_kwargs={})
 
 
 def test_gains_need_updates_for_actions(tmp_path: Path) -> None:

@@ -75,6 +75,25 @@ def test_it_learns(tmp_path: Path) -> None:
     assert len(curve) == 60 and np.mean(curve[-5:]) > np.mean(curve[:5]) + 1.0
 
 
+def test_it_learns_discrete_actions(tmp_path: Path) -> None:
+    """Arms that pay nearly always or never: stay with what paid, which takes no memory."""
+    env_id, kwargs = "MetaBandit-v0", {"k": 2, "alpha": 0.1, "beta": 0.1}
+    config = reinforce.Config(num_envs=128, hidden=(16,), learning_rate=0.05)
+    reinforce.train(
+        env_id, tmp_path, config, steps=60 * 128 * 10, env_kwargs=kwargs, progress=False
+    )
+    assert "log_std" not in weights(tmp_path) and "train/std" not in read_scalars(tmp_path)
+    agent = reinforce.load(tmp_path)
+    assert evaluate(agent, env_id, "validation", 500, **kwargs).mean > 6.0  # at random 5
+
+
+def test_a_recipe_for_few_steps_has_fewer_episodes_a_gradient_step() -> None:
+    assert reinforce.recipe(ENV) == reinforce.Config()
+    assert reinforce.recipe(ENV, 30_000_000) == reinforce.Config()
+    assert reinforce.recipe(ENV, 200_000).num_envs == 40  # of 100 steps each, 50 times
+    assert reinforce.recipe(ENV, 200_000, {"horizon": 50}).num_envs == 80
+
+
 @pytest.mark.parametrize(
     ("where", "call", "after", "batches"),
     [
@@ -153,7 +172,7 @@ def test_the_policy_gradient_is_that_of_the_return() -> None:
         advantage = (values - values.mean()) / values.std(correction=0)
         for i, row in enumerate(rows):
             normal = torch.distributions.Normal(
-                actor.means(observations[t, row]), actor.log_std.exp()
+                actor.network(observations[t, row]), actor.log_std.exp()
             )
             total = total + normal.log_prob(actions[t, row]).sum() * advantage[i].float()
     actor.zero_grad()

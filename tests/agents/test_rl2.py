@@ -22,6 +22,7 @@ from metagym.evaluation import evaluate
 from metagym.loading import load_agent
 from metagym.monitoring import read_scalars
 from metagym.rl.actor_critic import RecurrentActorCritic
+from metagym.rl.training import FEWEST_ROWS
 from metagym.wrappers import RL2Wrapper
 
 SMALL = rl2.Config(width=8, num_envs=16, minibatch=8, epochs=2, device="cpu")
@@ -277,4 +278,4 @@ def test_a_recipe_for_few_steps_has_fewer_trials_an_iteration() -> None:
     assert (few.num_envs, few.minibatch) == (64, 32)
     longer = rl2.recipe("MetaNavigation2D-v0", 200_000, {"inner_horizon": 10})
     assert longer.num_envs > few.num_envs
-    assert rl2.recipe("MetaMaze-v0", 100).num_envs == rl2.FEWEST
+    assert rl2.recipe("MetaMaze-v0", 100).num_envs == FEWEST_ROWS

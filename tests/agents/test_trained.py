@@ -50,3 +50,13 @@ def test_a_raw_policy_acts_on_symlog_observations(tmp_path: Path) -> None:
 def test_a_checkpoint_of_another_agent_is_refused(run: Path) -> None:
     with pytest.raises(CheckpointError, match="'reinforce', not of 'ppo'"):
         trained.load(run, "ppo")
+
+
+def test_a_policy_of_other_actions_is_refused(tmp_path: Path) -> None:
+    env_id = "MetaNavigation2D-v0"
+    kwargs: dict[str, Any] = {"inner_horizon": 4}
+    config = reinforce.Config(num_envs=4, hidden=(8,))
+    reinforce.train(env_id, tmp_path, config, steps=20, env_kwargs=kwargs, progress=False)
+    env = gym.make_vec("MetaBandit-v0", 3, k=6)  # eight numbers are seen there, too
+    with pytest.raises(CheckpointError, match=r"gives 2 numbers.*Discrete\(6\)"):
+        trained.load(tmp_path).bind(env)

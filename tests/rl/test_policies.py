@@ -1,4 +1,4 @@
-"""SharedGaussianPolicy against the distribution it stands for, and the network below it."""
+"""SharedMLPPolicy against the distribution it stands for, and the network below it."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import torch
 from torch import nn
 
 from metagym.rl.networks import MLP, to_arrays
-from metagym.rl.policies import SharedGaussianPolicy
+from metagym.rl.policies import SharedMLPPolicy
 
 CASES = {"problem": ((5,), (2,)), "coordinate": ((3, 5), (3, 2))}
 
 
-def make(case: str, dim: int = 3) -> SharedGaussianPolicy:
+def make(case: str, dim: int = 3) -> SharedMLPPolicy:
     observed, acted = CASES[case]
     if case == "coordinate":
         observed, acted = (dim, 5), (dim, 2)
     torch.manual_seed(0)
-    policy = SharedGaussianPolicy(
+    policy = SharedMLPPolicy(
         gym.spaces.Box(-3.0, 3.0, observed), gym.spaces.Box(-1.0, 1.0, acted),
         lambda _: 1e-3, hidden=(6,), critic_hidden=(7,), log_std_init=-0.7,
     )  # fmt: skip
@@ -61,6 +61,28 @@ def test_samples_have_the_stated_spread() -> None:
     observations = torch.zeros(4000, 5)
     actions = policy(observations)[0]
     torch.testing.assert_close(actions.std(0), policy.log_std.exp(), rtol=0.1, atol=0.0)
+
+
+def test_discrete_actions_are_drawn_from_the_logits() -> None:
+    torch.manual_seed(0)
+    policy = SharedMLPPolicy(
+        gym.spaces.Box(-3.0, 3.0, (5,)), gym.spaces.Discrete(4), lambda _: 1e-3, hidden=(6,)
+    )
+    assert "log_std" not in policy.state_dict()
+    for parameter in policy.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    observations = torch.randn(1, 5).expand(8000, 5)
+    actions, values, log_prob = policy(observations)
+    assert actions.shape == (8000,) and values.shape == (8000, 1)
+    expected = policy.actor(observations).log_softmax(1)
+    torch.testing.assert_close(log_prob, expected[torch.arange(8000), actions])
+    shares = torch.bincount(actions, minlength=4) / 8000
+    torch.testing.assert_close(shares, expected[0].exp(), rtol=0.0, atol=0.02)
+    _, repeated, entropy = policy.evaluate_actions(observations, actions)
+    torch.testing.assert_close(repeated, log_prob)
+    torch.testing.assert_close(entropy, -(expected.exp() * expected).sum(1))
+    best, _ = policy.predict(observations[:3].numpy(), deterministic=True)
+    assert (best == int(expected[0].argmax())).all()
 
 
 def test_coordinates_share_the_actor_and_any_number_of_them_will_do() -> None:

@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 
 from metagym.agents import rl2
-from metagym.errors import CheckpointError
+from metagym.errors import CheckpointError, InvalidArgumentError
+from metagym.evaluation.suites import make_suite
+from metagym.leaderboard.run import run_suite
 
 FOLDER = Path(__file__).parent.parent / "experiments"
 
@@ -299,3 +301,23 @@ def test_ad_clicks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     assert "| hierarchical Bayes minus ..., AUC, percentage points | m = 60 |" in printed
     assert "| log loss minus that of ads only, nats, m = 60 | ρ = 0 |" in printed
+
+
+def test_sb3_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models of the suite's tasks and seeds, which the board plays; a second call keeps them."""
+    sb3_suite, suite = load("sb3_suite"), make_suite("core-v0")
+    bandit = dataclasses.replace(suite.task("bandit"), training_steps=2000, episodes=20, group=10)
+    small = dataclasses.replace(suite, tasks=(bandit,), seeds=suite.seeds[:2])
+    monkeypatch.setattr(sb3_suite, "make_suite", lambda name: small)
+    sb3_suite.main(sb3_suite.Config(out=tmp_path / "zips", tasks=("bandit",)))
+    zips = [tmp_path / "zips" / "bandit" / f"seed{seed}.zip" for seed in small.seeds]
+    before = [path.read_bytes() for path in zips]
+    assert before[0] != before[1]
+    sb3_suite.main(sb3_suite.Config(out=tmp_path / "zips"))
+    assert [path.read_bytes() for path in zips] == before
+    row = run_suite(str(tmp_path / "zips"), small, tmp_path / "row", trust=True)
+    assert not row.failures and [entry.seed for entry in row.results] == list(small.seeds)
+    trainings = [entry.result.training for entry in row.results]
+    assert trainings == [{"steps": 2000, "seed": seed} for seed in range(2)]
+    with pytest.raises(InvalidArgumentError, match="bandit"):
+        sb3_suite.main(sb3_suite.Config(tasks=("bandits",)))

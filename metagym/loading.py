@@ -15,7 +15,6 @@ import importlib
 import inspect
 import json
 import os
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -26,6 +25,7 @@ from metagym.baselines.transfer.deep_methods import DEEP_METHODS
 from metagym.checkpoint import CONFIG, load_checkpoint, read_config
 from metagym.core import Agent
 from metagym.errors import CheckpointError, InvalidArgumentError, nearest
+from metagym.named import import_object
 from metagym.optim.learned import PRETRAINED, pretrained_names
 
 # Modules with Config, train(...) and load(folder).
@@ -96,9 +96,9 @@ def load_agent(text: str, env_id: str | None = None, seed: int | None = None) ->
         return cast(Agent, shipped)
     target, arguments = split_arguments(text)
     if ":" in target:
-        return _build(_import(target), arguments, text, seed)
+        return _build(import_object(target), arguments, text, seed)
     if target in UNTRAINED:
-        return _build(_import(UNTRAINED[target]), arguments, text, seed)
+        return _build(import_object(UNTRAINED[target]), arguments, text, seed)
     if target in TRAINED or target in SUPERVISED:
         raise InvalidArgumentError(
             f"The agent {target!r} has to be trained: metagym train {target} ENV --out "
@@ -177,21 +177,6 @@ def _load_trained(folder: Path, env_id: str | None) -> Agent:
     if not hasattr(agent, "training"):
         agent.training = checkpoint.config.get("training")
     return agent
-
-
-def _import(target: str) -> Any:
-    module, _, name = target.partition(":")
-    if os.getcwd() not in sys.path:  # the console script's own folder stands there instead
-        sys.path.insert(0, os.getcwd())
-    try:
-        found = importlib.import_module(module)
-    except ImportError as error:
-        raise InvalidArgumentError(f"{target}: cannot import {module}: {error}.") from None
-    if not hasattr(found, name):
-        raise InvalidArgumentError(
-            f"{target}: the module {module} has no {name!r}.{nearest(name, vars(found))}"
-        )
-    return getattr(found, name)
 
 
 def _build(factory: Any, arguments: dict[str, Any], text: str, seed: int | None) -> Agent:

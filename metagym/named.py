@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,6 +41,26 @@ def load_named(argument: str, name: Any, table: Mapping[str, str]) -> Any:
     """
     module, attribute = table[check_choice(argument, name, table)].split(":")
     return getattr(importlib.import_module(module), attribute)
+
+
+def import_object(target: str) -> Any:
+    """What "module:attribute" stands for, on the import path or in the working folder.
+
+    Raises:
+        InvalidArgumentError: the module cannot be imported, or has no such attribute.
+    """
+    module, _, name = target.partition(":")
+    if os.getcwd() not in sys.path:  # the console script's own folder stands there instead
+        sys.path.insert(0, os.getcwd())
+    try:
+        found = importlib.import_module(module)
+    except ImportError as error:
+        raise InvalidArgumentError(f"{target}: cannot import {module}: {error}.") from None
+    if not hasattr(found, name):
+        raise InvalidArgumentError(
+            f"{target}: the module {module} has no {name!r}.{nearest(name, vars(found))}"
+        )
+    return getattr(found, name)
 
 
 def make_named(

@@ -151,7 +151,7 @@ def _find_learning(
 ) -> Iterator[str]:
     """What was trained or tuned otherwise than the ruleset and the number of the run say."""
     config = result.agent_config
-    if trains(row.agent) and (result.training or {}).get("seed") != run:
+    if trains(row.agent, task) and (result.training or {}).get("seed") != run:
         yield "training.seed is not the number of the run"
     if row.ruleset == "self-tuning":
         if "tuning" in config or config.get("tuned_for") is not None:

@@ -7,7 +7,8 @@ What ``AGENT`` of ``metagym leaderboard run`` may be:
                      recipe; with other settings as ppo:learning_rate=0.001,discount=0.99
     a folder         a checkpoint, or one for each task in FOLDER/TASK, or FOLDER/TASK/seedN
     a zip file       of Stable-Baselines3, or such files in such a folder: FOLDER/TASK.zip
-    module:Class     an Agent of yours
+    module:Class     an Agent of yours; for few-shot tasks a FewShotMethod of yours, which is
+                     trained like ours
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from metagym.baselines.few_shot import METHODS
+from metagym.baselines.few_shot import METHODS, method_class
 from metagym.checkpoint import CONFIG, WEIGHTS, read_config
 from metagym.errors import CheckpointError, InvalidArgumentError, check_choice, nearest
 from metagym.evaluation import Result, evaluate
@@ -76,13 +77,20 @@ class Job:
         return self.checkpoints / self.base.name / f"seed{self.seed}"
 
     @property
+    def trains(self) -> bool:
+        """Whether what plays is trained for it."""
+        return trains(self.agent, self.task)
+
+    @property
     def place(self) -> str:
         """Which one it is, for people."""
         return f"{self.task.name}, seed {self.seed}"
 
 
-def trains(agent: str) -> bool:
-    """Whether it is the name of something that is trained for each task."""
+def trains(agent: str, task: SuiteTask | None = None) -> bool:
+    """Whether it is something that is trained for each task, whatever that is, or for this one."""
+    if is_foreign(agent):
+        return task is not None and task.kind == "few_shot"
     return split_arguments(agent)[0] in (*TRAINED, *METHODS)
 
 
@@ -134,7 +142,7 @@ def check_trust(jobs: Iterable[Job]) -> None:
     """
     for job in jobs:
         with contextlib.suppress(CheckpointError):  # that nothing plays this job is its failure
-            trained = None if trains(job.agent) else _find(job)
+            trained = None if job.trains else _find(job)
             if trained is not None and trained.suffix == ".zip":
                 refuse_untrusted(trained, job.trust)
 
@@ -179,18 +187,18 @@ def play(job: Job) -> Result:
         pass  # what there is to learn was learned for the base
     elif job.trials:
         setting, tuning = _tune(job)
-    elif trains(job.agent):
+    elif job.trains:
         _train(job, setting, job.checkpoint)
-    trained = job.checkpoint if trains(job.agent) else _find(job)
+    trained = job.checkpoint if job.trains else _find(job)
     result = _score(job, setting, trained, job.task, "test")
     config, training = dict(result.agent_config), result.training
     if tuning:
         config["tuning"] = tuning
     if trained is not None:
         config["weights"] = _digest(trained)
-    elif source := _source(job.agent):
+    if source := _source(job.agent):
         config["source"] = source
-    if trains(job.agent):
+    if job.trains:
         training = {**(training or {}), "task": job.base.name}
     return dataclasses.replace(result, agent_config=config, training=training)
 
@@ -207,10 +215,10 @@ def _tune(job: Job) -> tuple[dict[str, Any], dict[str, Any]]:
     trials: list[dict[str, Any]] = []
     steps, best = 0, math.inf
     trial_folder = job.checkpoint.with_name(f"{job.checkpoint.name}-trial")
-    trained = trial_folder if trains(job.agent) else _find(job)
+    trained = trial_folder if job.trains else _find(job)
     for setting in draw_settings(job.space, job.trials, job.run):
         try:
-            if trains(job.agent):
+            if job.trains:
                 _train(job, setting, trial_folder)
             result = _score(job, setting, trained, job.task, "train")
         except Exception as error:  # a setting at which the agent fails is not the best
@@ -220,7 +228,7 @@ def _tune(job: Job) -> tuple[dict[str, Any], dict[str, Any]]:
         steps += result.env_steps + int((result.training or {}).get("steps", 0))
         if sign * result.mean < best:
             best, chosen = sign * result.mean, setting
-            if trains(job.agent):
+            if job.trains:
                 shutil.rmtree(job.checkpoint, ignore_errors=True)
                 os.replace(trial_folder, job.checkpoint)
     if best == math.inf:
@@ -238,18 +246,23 @@ def _tune(job: Job) -> tuple[dict[str, Any], dict[str, Any]]:
 def _train(job: Job, setting: Mapping[str, Any], folder: Path) -> None:
     """Train from the beginning, by the recipe for as many steps as the suite gives."""
     task, (name, arguments) = job.task, split_arguments(job.agent)
-    if (name in METHODS) != (task.kind == "few_shot"):
+    if not is_foreign(name) and (name in METHODS) != (task.kind == "few_shot"):
         raise InvalidArgumentError(
             f"{name} learns {'few-shot tasks' if name in METHODS else 'environments'}; "
             f"{task.name} is not one of them."
         )
-    module, kwargs = trainer(name), dict(task.kwargs)
+    kwargs = dict(task.kwargs)
+    module: Any
     if task.kind == "few_shot":
+        from metagym.baselines.few_shot.command import Face
+
+        module = Face(name)
         config = module.recipe(task.env_id, kwargs)
-    elif hasattr(module, "recipe"):
-        config = module.recipe(task.env_id, task.training_steps, kwargs)
     else:
+        module = trainer(name)
         config = module.Config()
+        if hasattr(module, "recipe"):
+            config = module.recipe(task.env_id, task.training_steps, kwargs)
     settings = {**arguments, **setting}
     check_settings(name, settings, config)
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was cut short
@@ -263,7 +276,7 @@ def _score(
     job: Job, setting: Mapping[str, Any], folder: Path | None, task: SuiteTask, split: str
 ) -> Result:
     """The Result of the task's episodes, with what lies in ``folder`` if the agent is trained."""
-    if folder is not None and setting and not trains(job.agent):
+    if folder is not None and setting and not job.trains:
         raise InvalidArgumentError(f"{job.agent} is trained already; there is nothing to tune.")
     if task.kind == "few_shot":
         return _score_few_shot(job, folder, split)
@@ -285,12 +298,13 @@ def _score_few_shot(job: Job, folder: Path | None, split: str) -> Result:
     if folder is None or folder.suffix == ".zip":
         raise InvalidArgumentError(
             f"{job.agent} acts in environments; {job.task.name} is learned from few examples, by "
-            f"one of {', '.join(METHODS)} or by the folder of its checkpoint."
+            f"one of {', '.join(METHODS)}, by the folder of its checkpoint or by module:Class."
         )
-    task = job.task
+    task, name = job.task, split_arguments(job.agent)[0]
     result = evaluate_checkpoint(
-        folder, task.env_id, split, task.episodes, job.seed, num_envs=task.num_envs, **task.kwargs
-    )
+        folder, task.env_id, split, task.episodes, job.seed, num_envs=task.num_envs,
+        of=method_class(name) if is_foreign(name) else None, **task.kwargs,
+    )  # fmt: skip
     # The result's own name of the tasks says ways and shots as well, which are in env_kwargs.
     return dataclasses.replace(_grouped(result, task.group), env_id=task.env_id)
 

@@ -17,7 +17,7 @@ from metagym.evaluation.results import Result
 from metagym.evaluation.suites import Suite
 from metagym.files import alone_in, refuse_existing
 from metagym.leaderboard.child import call_in_children
-from metagym.leaderboard.play import Job, check_agent, check_trust, play, shown, trains
+from metagym.leaderboard.play import Job, check_agent, check_trust, play, shown
 from metagym.leaderboard.rows import ROW, Entry, Failure, Row, RowError, default_name
 from metagym.leaderboard.texts import fault_of_url
 from metagym.leaderboard.tuning import (
@@ -198,7 +198,7 @@ def _taught(row: Row, job: Job) -> Job:
     Raises:
         InvalidArgumentError: the base has no result.
     """
-    if not job.task.held_out or not (job.trials or trains(job.agent)):
+    if not job.task.held_out or not (job.trials or job.trains):
         return job
     base = (job.base.name, job.seed)
     for entry in row.results:

@@ -128,7 +128,7 @@ def _trainings(row: Row, suite: Suite) -> int | None:
         trained = [result for result in results if result.training]
         seeds = {(result.training or {}).get("seed") for result in trained} - {None}
         weights = {result.agent_config.get("weights") for result in trained} - {None}
-        told_by = [seeds] if trains(row.agent) else [seeds, weights]
+        told_by = [seeds] if trains(row.agent, task) else [seeds, weights]
         if trained:
             count = min((len(found) for found in told_by if found), default=1)
             counts.append((len(suite.seeds) - len(results), count))
@@ -137,7 +137,8 @@ def _trainings(row: Row, suite: Suite) -> int | None:
 
 def _has_own_budget(row: Row, suite: Suite) -> bool:
     """Whether somebody trained for longer than the suite says for the task."""
-    if trains(row.agent):  # for as long as the suite says, up to the end of a rollout
+    # What a run trains is trained for as long as the suite says, up to the end of a rollout.
+    if any(trains(row.agent, task) for task in suite.tasks):
         return False
     budgets = {task.name: suite.task(task.variant_of or task.name) for task in suite.tasks}
     return any(

@@ -85,6 +85,6 @@ def verify_row(
             time_limit=row.time_limit if time_limit is None else time_limit,
             workers=workers, trust=trust, progress=progress,
         )  # fmt: skip
-    learns = trains(row.agent) or row.ruleset == "external-tuning"
+    learns = row.ruleset == "external-tuning" or any(trains(row.agent, task) for task in tried)
     names = [task.name for task in tried]
     return compare_rows(row, again, names, retrained=learns and agent is None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 import sys
 
 import numpy as np
@@ -12,7 +13,8 @@ import pytest
 from stable_baselines3 import PPO
 
 from metagym.agents.optimizers import tuned_hyperparameters
-from metagym.errors import InvalidArgumentError
+from metagym.baselines.few_shot.train import load_method
+from metagym.errors import CheckpointError, InvalidArgumentError
 from metagym.evaluation import evaluate
 from metagym.evaluation.suites import Suite, make_suite
 from metagym.files import alone_in
@@ -25,8 +27,10 @@ from metagym.leaderboard.submission import find_problems
 from metagym.leaderboard.summary import training_cost
 from metagym.leaderboard.texts import fault_of_agent
 from metagym.leaderboard.tuning import FIELD_DEFAULTS
+from metagym.leaderboard.verify import verify_row
 from metagym.loading import load_agent
 from metagym.rl.sb3 import SB3VecEnv
+from tests.leaderboard.few_shot_methods import Average
 
 STILL = "tests.leaderboard.agents:Still"
 
@@ -210,13 +214,15 @@ def test_a_variant_needs_what_was_learned_for_its_base(suite, tmp_path, here, to
     assert "plays it as it learned narrow, which has no result" in row.failures[0].error
 
 
-def test_few_shot_methods_are_trained_and_scores_grouped(tmp_path, here):
+@pytest.fixture
+def waves() -> Suite:
     few_shot = make_suite("few-shot-v0")
-    tasks = [
-        dataclasses.replace(task, episodes=20, group=4, training_steps=2)
-        for task in few_shot.tasks if task.name == "sinusoid_5_shot"
-    ]  # fmt: skip
-    waves = Suite("waves-v0", "Sinusoids.", tuple(tasks), few_shot.seeds)
+    task = few_shot.task("sinusoid_5_shot")
+    short = dataclasses.replace(task, episodes=20, group=4, training_steps=2)
+    return Suite("waves-v0", "Sinusoids.", (short,), few_shot.seeds)
+
+
+def test_few_shot_methods_are_trained_and_scores_grouped(waves, tmp_path, here):
     row = run("reptile", waves, tmp_path / "out")
     result = row.results[1].result
     assert result.training["seed"] == 1 and result.training["task"] == "sinusoid_5_shot"
@@ -228,6 +234,43 @@ def test_few_shot_methods_are_trained_and_scores_grouped(tmp_path, here):
     for agent, error in (("random", "acts in environments"), ("rl2", "learns environments")):
         failed = run(agent, waves, tmp_path / agent, seeds=[1])
         assert error in failed.failures[0].error
+
+
+def test_few_shot_methods_of_others_are_trained_like_ours(waves, tmp_path, here):
+    """The class is imported where the row's agent names it, and never because a file does."""
+    agent = "tests.leaderboard.few_shot_methods:Average:start=3.0"
+    row = run(agent, waves, tmp_path / "out", seeds=[0, 1])
+    assert not row.failures
+    for number, entry in enumerate(row.results):
+        training, config = entry.result.training, entry.result.agent_config
+        assert training["seed"] == number and training["task"] == "sinusoid_5_shot"
+        assert entry.result.agent == "average" and config["start"] == 3.0
+        assert len(config["weights"]) == len(config["source"]) == 64
+    checkpoint = tmp_path / "out" / "checkpoints" / "sinusoid_5_shot" / "seed0"
+    assert 2.9 < load_method(checkpoint, of=Average).scale < 3.0  # two steps towards 0.8 or so
+    with pytest.raises(CheckpointError, match=r"'average'.*load_method\(.*of=Class\)"):
+        load_method(checkpoint)
+    failed = run(str(tmp_path / "out" / "checkpoints"), waves, tmp_path / "folder", seeds=[0])
+    assert "no few-shot method of metagym's" in failed.failures[0].error
+    for name, error in (
+        ("Maml", "needs a name that no method of metagym has"),
+        ("NoMethod", "is no subclass of"),
+        ("Avrage", "Did you mean 'Average'"),
+        ("Average:begin=3", "one of .*start"),
+    ):
+        agent = f"tests.leaderboard.few_shot_methods:{name}"
+        failed = run(agent, waves, tmp_path / name, seeds=[0])
+        assert re.search(error, failed.failures[0].error)
+
+
+def test_rows_of_few_shot_methods_of_others_verify_with_trust(waves, tmp_path, here):
+    agent = "tests.leaderboard.few_shot_methods:Average"
+    row = run(agent, waves, tmp_path / "out")
+    assert all(problem.startswith("git_") for problem in find_problems(row, suite=waves))
+    with pytest.raises(InvalidArgumentError, match="add --trust"):
+        verify_row(row, waves)
+    (check,) = verify_row(row, waves, trust=True, progress=False)
+    assert check.verdict == "equal"
 
 
 def test_zip_files_of_sb3_need_trust_and_act_as_their_model(suite, tmp_path, here):

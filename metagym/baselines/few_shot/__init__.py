@@ -11,7 +11,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from metagym.errors import InvalidArgumentError, reject_unknown_kwargs
-from metagym.named import lazy_attribute, load_named
+from metagym.named import import_object, lazy_attribute, load_named
 
 if TYPE_CHECKING:
     from metagym.baselines.few_shot.base import FewShotMethod, TaskShape
@@ -55,17 +55,32 @@ def __getattr__(name: str) -> Any:
 
 
 def method_class(name: str) -> type[FewShotMethod]:
-    """The class of the method called ``name``.
+    """The class of the method called ``name``, or ``module:Class``: one of your own.
 
     Raises:
-        InvalidArgumentError: there is no such method.
+        InvalidArgumentError: there is no such method, or the class is no ``FewShotMethod`` with a
+            name of its own.
     """
-    found: type[FewShotMethod] = load_named("method", name, METHODS)
+    found: type[FewShotMethod]
+    if ":" not in name:
+        found = load_named("method", name, METHODS)
+        return found
+    from metagym.baselines.few_shot.base import FewShotMethod
+
+    found = import_object(name)
+    if not (isinstance(found, type) and issubclass(found, FewShotMethod)):
+        raise InvalidArgumentError(
+            f"{name} is no subclass of metagym.baselines.few_shot.FewShotMethod."
+        )
+    if getattr(found, "name", None) in (None, *METHODS):
+        raise InvalidArgumentError(
+            f"{name} needs a name that no method of metagym has: set {found.__name__}.name."
+        )
     return found
 
 
 def make_method(
-    name: str,
+    name: str | type[FewShotMethod],
     tasks: TaskDistribution | TaskShape,
     config: Any = None,
     *,
@@ -75,7 +90,7 @@ def make_method(
     """The method called ``name`` for the tasks of a distribution, with fresh weights.
 
     Args:
-        name: one of ``METHODS``.
+        name: one of ``METHODS``, ``module:Class``, or a class.
         tasks: a distribution, or what is to be known of it.
         config: of the method's ``Config``; its defaults by default.
         seed: of the weights; the global generator is left as it was.
@@ -89,7 +104,7 @@ def make_method(
 
     from metagym.baselines.few_shot.base import TaskShape
 
-    method = method_class(name)
+    method = method_class(name) if isinstance(name, str) else name
     if fields and config is not None:
         raise InvalidArgumentError(f"Give a config or its fields ({', '.join(fields)}), not both.")
     if fields:

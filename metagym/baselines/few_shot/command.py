@@ -28,7 +28,7 @@ class Face:
     """What ``metagym train`` needs to know of one few-shot method.
 
     Args:
-        name: one of ``METHODS``.
+        name: one of ``METHODS``, or ``module:Class``.
 
     Attributes:
         Config: a frozen dataclass of all settings of the loop and of the method.
@@ -41,7 +41,9 @@ class Face:
         self.name = name
         self.method = method_class(name)
         self.Config = merge_configs(
-            f"{name}_config", inspect.getdoc(self.method) or name, (self.method.Config, TrainConfig)
+            f"{self.method.name}_config",
+            inspect.getdoc(self.method) or name,
+            (self.method.Config, TrainConfig),
         )
 
     def recipe(self, tasks_name: str, tasks_kwargs: dict[str, Any] | None = None) -> Any:
@@ -111,18 +113,18 @@ class Face:
         # What is no number is refused with the tasks, by name.
         numbers = {k: tasks_kwargs[k] for k in ("ways", "shots")
                    if isinstance(tasks_kwargs.get(k), int)}  # fmt: skip
-        return recipe(self.name, kind, **numbers)
+        return recipe(self.method.name, kind, **numbers)
 
     def make(
         self, tasks: TaskDistribution | TaskShape, settings: dict[str, Any], seed: int
     ) -> FewShotMethod:
         """The method with what ``settings`` says of it."""
         kind = self.method.Config
-        return make_method(self.name, tasks, kind(**pick(kind, settings)), seed=seed)
+        return make_method(self.method, tasks, kind(**pick(kind, settings)), seed=seed)
 
     def load(self, folder: str | Path) -> FewShotMethod:
         """The method of a checkpoint; it is judged by ``evaluate_few_shot``."""
-        return load_method(folder)
+        return load_method(folder, of=self.method)
 
 
 def evaluate_checkpoint(
@@ -133,6 +135,7 @@ def evaluate_checkpoint(
     seed: int = 0,
     *,
     num_envs: int | None = None,
+    of: type[FewShotMethod] | None = None,
     **tasks_kwargs: Any,
 ) -> Result:
     """``evaluate_few_shot`` for the command line: a checkpoint on the tasks of a name.
@@ -142,6 +145,7 @@ def evaluate_checkpoint(
         tasks_name: one of ``metagym.tasks.TASKS``, in any case.
         split, count, seed: of the tasks.
         num_envs: tasks at a time; 100 by default.
+        of: the class of the method, if it is none of ``METHODS``.
         **tasks_kwargs: of the tasks; those of training by default, if their name is the same.
 
     Raises:
@@ -153,6 +157,6 @@ def evaluate_checkpoint(
         tasks_kwargs = {**saved["env_kwargs"], **tasks_kwargs}
     tasks = make_tasks(tasks_name.lower(), **tasks_kwargs)
     return evaluate_few_shot(
-        load_method(folder), tasks, split, count, seed,
+        load_method(folder, of=of), tasks, split, count, seed,
         batch=min(count, 100) if num_envs is None else num_envs, tasks_kwargs=tasks_kwargs,
     )  # fmt: skip

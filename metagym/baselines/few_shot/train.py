@@ -259,27 +259,37 @@ def train_few_shot(
     return method.eval()
 
 
-def load_method(folder: str | Path, device: str = "auto") -> FewShotMethod:
+def load_method(
+    folder: str | Path, device: str = "auto", *, of: type[FewShotMethod] | None = None
+) -> FewShotMethod:
     """The method of a checkpoint that ``train_few_shot`` wrote, in eval mode.
 
+    Args:
+        folder: of the checkpoint.
+        device: "auto" is a GPU where there is one.
+        of: the class of the method, if it is none of ``METHODS``.
+
     Raises:
-        CheckpointError: it is missing, damaged, or not of a method of ``METHODS``.
+        CheckpointError: it is missing, damaged, or of another method.
     """
     saved = load_checkpoint(folder)
     name = saved.config["agent"]
-    if name not in METHODS:
+    if of is not None and of.name != name:
+        raise CheckpointError(f"{folder} is a checkpoint of {name!r}, not of {of.name!r}.")
+    if of is None and name not in METHODS:
         raise CheckpointError(
-            f"{folder} is a checkpoint of {name!r}, which is no few-shot method; those are "
-            f"{', '.join(METHODS)}."
+            f"{folder} is a checkpoint of {name!r}, which is no few-shot method of metagym's; "
+            f"those are {', '.join(METHODS)}. One of yours: load_method({str(folder)!r}, of=Class)."
         )
+    source = method_class(name) if of is None else of
     try:
         shape = TaskShape(**tuples(saved.config["shape"]))
-        kind, settings = method_class(name).Config, tuples(saved.config["config"])
+        kind, settings = source.Config, tuples(saved.config["config"])
         config = kind(**pick(kind, settings))
         known = {field.name for source in (kind, TrainConfig) for field in fields(source)}
         if unknown := [field for field in settings if field not in known]:
             raise InvalidArgumentError(f"it has no {', '.join(unknown)}")
-        method = make_method(name, shape, config)
+        method = make_method(source, shape, config)
         load_weights(method, saved.weights)
     except KeyError as error:
         raise CheckpointError(f"{folder} does not describe a {name}: it lacks {error}.") from None

@@ -92,10 +92,28 @@ class Config:
     log_std_init: float = -1.0
 
 
+# The best of four settings at MetaBandit-v0, on the validation split after 500,000 steps, one
+# seed: 5.9 where the defaults stay at 5, as at random. At MetaTabularMDP-v0 the four hardly differ.
+_DISCRETE = Config(num_envs=64, learning_rate=3e-3, target_kl=None, entropy=0.01)
+_DISCRETE_IDS = ("MetaBandit", "MetaTabularMDP", "MetaMaze", "ArchitectureSearchTrial")
+
+
+def recipe(
+    env_id: str, steps: int | None = None, env_kwargs: dict[str, Any] | None = None
+) -> Config:
+    """The hyperparameters for ``env_id``: the defaults, others where actions are discrete.
+
+    Args:
+        env_id: the environment.
+        steps, env_kwargs: of no matter; other agents' recipes read them.
+    """
+    return _DISCRETE if env_id.startswith(_DISCRETE_IDS) else Config()
+
+
 def train(
     env_id: str,
     out: str | Path,
-    config: Config = Config(),
+    config: Config | None = None,
     *,
     seed: int = 0,
     steps: int | None = None,
@@ -109,7 +127,7 @@ def train(
     Args:
         env_id: the environment.
         out: the folder.
-        config: hyperparameters.
+        config: hyperparameters; ``recipe(env_id)`` by default.
         seed: of weights, tasks and exploration.
         steps: environment steps in total, those before a resume included; ``config.steps`` if
             neither it nor ``seconds`` is given.
@@ -128,6 +146,7 @@ def train(
         CheckpointError: there is nothing to resume from, or ``env_kwargs`` cannot be stored.
     """
     out, env_kwargs = Path(out), env_kwargs or {}
+    config = recipe(env_id) if config is None else config
     if steps is None and seconds is None:
         steps = config.steps
     before = load_checkpoint(out, NAME).config["training"] if resume else {"steps": 0, "seconds": 0}

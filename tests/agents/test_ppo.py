@@ -185,6 +185,15 @@ def test_discrete_actions_are_learned(tmp_path: Path) -> None:
         evaluate(agent, env_id, "validation", 8, k=4)
 
 
+def test_discrete_environments_have_a_recipe_of_their_own() -> None:
+    discrete = ppo.recipe("MetaBandit-v0")
+    assert discrete.target_kl is None and discrete == ppo.recipe("MetaMaze-9x9-v0", 50_000, {})
+    assert ppo.recipe("MetaNavigation2D-v0") == ppo.recipe(ENV) == ppo.Config()
+    for env_id in gym.registry:
+        if env_id.startswith(ppo._DISCRETE_IDS):
+            assert isinstance(gym.make(env_id).action_space, gym.spaces.Discrete)
+
+
 def test_what_cannot_be_trained_on_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match="CartPole-v1"):
         train(tmp_path, ROLLOUT, "CartPole-v1", env_kwargs={})

@@ -95,19 +95,27 @@ class Config:
 # The best of four settings at MetaBandit-v0, on the validation split after 500,000 steps, one
 # seed: 5.9 where the defaults stay at 5, as at random. At MetaTabularMDP-v0 the four hardly differ.
 _DISCRETE = Config(num_envs=64, learning_rate=3e-3, target_kl=None, entropy=0.01)
-_DISCRETE_IDS = ("MetaBandit", "MetaTabularMDP", "MetaMaze", "ArchitectureSearchTrial")
+RECIPES: dict[str, Config] = dict.fromkeys(
+    (
+        "MetaBandit-v0", "MetaBandit-n10-k10-v0", "MetaBandit-n10-k50-v0",
+        *(f"MetaBandit-n{n}-k{k}-v0" for n in (100, 500) for k in (5, 10, 50)),
+        "MetaTabularMDP-v0", *(f"MetaTabularMDP-n{n}-v0" for n in (25, 50, 75, 100)),
+        "MetaMaze-v0", "MetaMaze-9x9-v0", "ArchitectureSearchTrial-v0",
+    ),
+    _DISCRETE,
+)  # fmt: skip
 
 
 def recipe(
     env_id: str, steps: int | None = None, env_kwargs: dict[str, Any] | None = None
 ) -> Config:
-    """The hyperparameters for ``env_id``: the defaults, others where actions are discrete.
+    """The hyperparameters for ``env_id``: the defaults, others where our actions are discrete.
 
     Args:
-        env_id: the environment.
+        env_id: the environment, also as ``module:id``.
         steps, env_kwargs: of no matter; other agents' recipes read them.
     """
-    return _DISCRETE if env_id.startswith(_DISCRETE_IDS) else Config()
+    return RECIPES.get(env_id.rpartition(":")[2], Config())
 
 
 def train(

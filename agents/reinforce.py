@@ -153,7 +153,7 @@ def train(
     """Train and keep checkpoints and TensorBoard logs in ``out``.
 
     Args:
-        env_id: the environment; it needs a horizon.
+        env_id: the environment; its episodes have to end by themselves.
         out: the folder.
         config: hyperparameters.
         seed: of weights, tasks and exploration.
@@ -253,7 +253,9 @@ def load(folder: str | Path) -> Agent:
 def _make_actor(env: VectorEnv, config: Config, seed: int) -> Actor:
     base: Any = env.unwrapped
     if base.horizon is None and getattr(base, "trial_length", None) is None:
-        raise InvalidArgumentError(f"{env} has no horizon; REINFORCE needs whole episodes.")
+        raise InvalidArgumentError(
+            f"{env} has neither a horizon nor a trial length; REINFORCE needs whole episodes."
+        )
     inputs, actions = env.single_observation_space.shape, env.single_action_space
     assert inputs
     log_std = None if isinstance(actions, gym.spaces.Discrete) else config.log_std_init

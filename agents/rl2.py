@@ -139,12 +139,12 @@ def recipe(
     """The hyperparameters that were found to work on ``env_id``; the defaults elsewhere.
 
     Args:
-        env_id: the environment.
+        env_id: the environment, also as ``module:id``.
         steps: of training, where they are few: an iteration then has fewer trials, so that there
             are about ``ITERATIONS`` of two minibatches, and the last one ends not far beyond.
         env_kwargs: of the environment, by which its trials are as long as they are.
     """
-    found = RECIPES.get(env_id, Config())
+    found = RECIPES.get(env_id.rpartition(":")[2], Config())
     if steps is None:
         return found
     trials = rows_for(env_id, steps, ITERATIONS, env_kwargs)

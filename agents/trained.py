@@ -28,7 +28,8 @@ class PolicyAgent:
         self.name = checkpoint.config["agent"]
         self.config: dict[str, Any] = {"checkpoint": checkpoint.folder.name}
         self._actor = actor_of(checkpoint)
-        self._discrete = False
+        # Only a Gaussian has a spread.
+        self._acts_in = gym.spaces.Box if "log_std" in checkpoint.weights else gym.spaces.Discrete
 
     def bind(self, env: VectorEnv) -> None:
         """Check that the policy fits.
@@ -43,11 +44,11 @@ class PolicyAgent:
                 f"environment gives {shape}; make it with the arguments of training."
             )
         actions = env.single_action_space
-        self._discrete = isinstance(actions, gym.spaces.Discrete)
-        if self._actor.num_outputs != num_outputs(actions):
+        outputs = self._actor.num_outputs
+        if not isinstance(actions, self._acts_in) or num_outputs(actions) != outputs:
             raise CheckpointError(
-                f"The policy gives {self._actor.num_outputs} numbers, the environment has the "
-                f"actions {actions}; make it with the arguments of training."
+                f"The policy acts in a {self._acts_in.__name__} by {outputs} numbers, the "
+                f"environment has the actions {actions}; make it with the arguments of training."
             )
 
     def reset(self, mask: np.ndarray) -> None:
@@ -56,7 +57,7 @@ class PolicyAgent:
     def act(self, observations: np.ndarray, action_masks: np.ndarray | None = None) -> np.ndarray:
         """The policy's actions [B, ...]."""
         heads = self._actor(symlog(observations))
-        return heads.argmax(axis=1) if self._discrete else heads
+        return heads.argmax(axis=1) if self._acts_in is gym.spaces.Discrete else heads
 
 
 def load(folder: str | Path, agent: str | None = None) -> Agent:

@@ -25,7 +25,7 @@ from metagym.baselines.transfer.deep_methods import DEEP_METHODS
 from metagym.checkpoint import CONFIG, load_checkpoint, read_config
 from metagym.core import Agent
 from metagym.errors import CheckpointError, InvalidArgumentError, nearest
-from metagym.named import import_object
+from metagym.named import import_object, load_named
 from metagym.optim.learned import PRETRAINED, pretrained_names
 
 # Modules with Config, train(...) and load(folder).
@@ -98,7 +98,7 @@ def load_agent(text: str, env_id: str | None = None, seed: int | None = None) ->
     if ":" in target:
         return _build(import_object(target), arguments, text, seed)
     if target in UNTRAINED:
-        return _build(import_object(UNTRAINED[target]), arguments, text, seed)
+        return _build(load_named("agent", target, UNTRAINED), arguments, text, seed)
     if target in TRAINED or target in SUPERVISED:
         raise InvalidArgumentError(
             f"The agent {target!r} has to be trained: metagym train {target} ENV --out "

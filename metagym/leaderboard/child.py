@@ -7,6 +7,7 @@ import itertools
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -98,9 +99,25 @@ def _context() -> Any:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)
-    with _interrupts_ignored():
+    with _interrupts_ignored(), _same_path():
         forkserver.ensure_running()
     return context
+
+
+@contextlib.contextmanager
+def _same_path() -> Iterator[None]:
+    """What is started here imports from the working folder only if this process does, too.
+
+    Else files that somebody has put there could take the place of modules.
+    """
+    if "PYTHONSAFEPATH" in os.environ or {"", os.getcwd()} & set(sys.path):
+        yield
+        return
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        del os.environ["PYTHONSAFEPATH"]
 
 
 @contextlib.contextmanager

@@ -69,7 +69,8 @@ def run(
     Args:
         agent: a name; the name of something that trains (ppo, rl2, maml), which is trained for each
             task and seed; a folder with a checkpoint, or with one for each task (FOLDER/TASK or
-            FOLDER/TASK/seedN); a zip file of Stable-Baselines3; or module:Class.
+            FOLDER/TASK/seedN); a zip file of Stable-Baselines3; or module:Class, for few-shot
+            suites a FewShotMethod, which is trained as ours are.
         suite: such as core-v0, or the path of a suite's JSON file.
         out: folder for the row and for checkpoints.
         ruleset: self-tuning or external-tuning, of suites that have them.

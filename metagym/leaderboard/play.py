@@ -58,6 +58,8 @@ class Job:
         space: of external tuning.
         setting: what was chosen for the base, where the task is a variant.
         trust: whether zip files may be unpickled.
+        method: the few-shot method (module:Class) whose checkpoints ``agent`` holds, if it is
+            somebody's.
     """
 
     agent: str
@@ -70,6 +72,7 @@ class Job:
     space: Space = field(default_factory=dict)
     setting: Mapping[str, Any] = field(default_factory=dict)
     trust: bool = False
+    method: str | None = None
 
     @property
     def checkpoint(self) -> Path:
@@ -89,7 +92,7 @@ class Job:
 
 def trains(agent: str, task: SuiteTask | None = None) -> bool:
     """Whether it is something that is trained for each task, whatever that is, or for this one."""
-    if is_foreign(agent):
+    if is_class(agent):
         return task is not None and task.kind == "few_shot"
     return split_arguments(agent)[0] in (*TRAINED, *METHODS)
 
@@ -100,6 +103,11 @@ def is_foreign(agent: str) -> bool:
     A name of ours before the colon makes no difference: ``greedy:Mine`` is in somebody's greedy.py.
     """
     return ":" in split_arguments(agent)[0]
+
+
+def is_class(agent: str) -> bool:
+    """Whether it is ``module:Class`` and no file or folder of that name."""
+    return is_foreign(agent) and not is_path(agent)
 
 
 def is_path(agent: str) -> bool:
@@ -196,7 +204,7 @@ def play(job: Job) -> Result:
         config["tuning"] = tuning
     if trained is not None:
         config["weights"] = _digest(trained)
-    if source := _source(job.agent):
+    if source := _source(job.method or job.agent):
         config["source"] = source
     if job.trains:
         training = {**(training or {}), "task": job.base.name}
@@ -246,7 +254,7 @@ def _tune(job: Job) -> tuple[dict[str, Any], dict[str, Any]]:
 def _train(job: Job, setting: Mapping[str, Any], folder: Path) -> None:
     """Train from the beginning, by the recipe for as many steps as the suite gives."""
     task, (name, arguments) = job.task, split_arguments(job.agent)
-    if not is_foreign(name) and (name in METHODS) != (task.kind == "few_shot"):
+    if not is_class(job.agent) and (name in METHODS) != (task.kind == "few_shot"):
         raise InvalidArgumentError(
             f"{name} learns {'few-shot tasks' if name in METHODS else 'environments'}; "
             f"{task.name} is not one of them."
@@ -300,10 +308,11 @@ def _score_few_shot(job: Job, folder: Path | None, split: str) -> Result:
             f"{job.agent} acts in environments; {job.task.name} is learned from few examples, by "
             f"one of {', '.join(METHODS)}, by the folder of its checkpoint or by module:Class."
         )
-    task, name = job.task, split_arguments(job.agent)[0]
+    task = job.task
+    method = split_arguments(job.agent)[0] if is_class(job.agent) else job.method
     result = evaluate_checkpoint(
         folder, task.env_id, split, task.episodes, job.seed, num_envs=task.num_envs,
-        of=method_class(name) if is_foreign(name) else None, **task.kwargs,
+        of=None if method is None else method_class(method), **task.kwargs,
     )  # fmt: skip
     # The result's own name of the tasks says ways and shots as well, which are in env_kwargs.
     return dataclasses.replace(_grouped(result, task.group), env_id=task.env_id)
@@ -322,7 +331,7 @@ def _source(agent: str) -> str | None:
 
     It has been imported; code that it imports in turn is not covered.
     """
-    if not is_foreign(agent):
+    if not is_class(agent):
         return None
     module, _, name = split_arguments(agent)[0].partition(":")
     found = getattr(sys.modules[module], name)

@@ -47,6 +47,7 @@ def run_suite(
     time_limit: float | None = None,
     workers: int = 1,
     trust: bool = False,
+    method: str | None = None,
     progress: bool = True,
 ) -> Row:
     """Make a row, or go on with the one in ``out``.
@@ -64,6 +65,8 @@ def run_suite(
             default.
         workers: tasks and seeds at a time, each on one thread.
         trust: unpickle zip files of Stable-Baselines3.
+        method: the few-shot method (module:Class) whose checkpoints ``agent`` holds, if it is
+            somebody's; it is imported.
         progress: show a progress bar.
 
     Returns:
@@ -101,6 +104,7 @@ def run_suite(
         Job(
             played, task, suite.task(task.variant_of or task.name), seed,
             suite.seeds.index(seed), out / CHECKPOINTS, trials, settings, trust=trust,
+            method=method,
         )
         for task in chosen
         for seed in suite.seeds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -138,11 +139,13 @@ def _trainings(row: Row, suite: Suite) -> int | None:
 def _has_own_budget(row: Row, suite: Suite) -> bool:
     """Whether somebody trained for longer than the suite says for the task."""
     # What a run trains is trained for as long as the suite says, up to the end of a rollout.
-    if any(trains(row.agent, task) for task in suite.tasks):
-        return False
-    budgets = {task.name: suite.task(task.variant_of or task.name) for task in suite.tasks}
+    budgets = {
+        task.name: suite.task(task.variant_of or task.name).training_steps
+        for task in suite.tasks
+        if not trains(row.agent, task)
+    }
     return any(
-        ((entry.result.training or {}).get("steps") or 0) > budgets[entry.task].training_steps
+        ((entry.result.training or {}).get("steps") or 0) > budgets.get(entry.task, math.inf)
         for entry in row.results
     )
 

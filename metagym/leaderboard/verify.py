@@ -42,7 +42,8 @@ def verify_row(
             which spares the training.
         time_limit: seconds for a task and seed; the row's by default.
         workers, progress: as for ``run_suite``.
-        trust: unpickle zip files of Stable-Baselines3, and import the module that the row names.
+        trust: unpickle zip files of Stable-Baselines3, and import the modules that the row and
+            the suite name.
 
     Returns:
         One check for each task, in the order of the suite.
@@ -58,6 +59,12 @@ def verify_row(
         raise InvalidArgumentError(
             f"The row names the agent {row.agent}: to import and call that runs any code it has; "
             "add --trust if you trust whoever sent it, or say with --agent what shall play."
+        )
+    foreign = [task.env_id for task in suite.tasks if ":" in task.env_id]
+    if foreign and not trust:
+        raise InvalidArgumentError(
+            f"The suite {suite.name} names the environment {foreign[0]}: to import that runs any "
+            "code it has; add --trust if you trust whoever sent it."
         )
     if problems := find_places(row, suite):
         raise RowError(f"The row {row.name!r} cannot be verified: {' '.join(problems)}")
@@ -84,6 +91,7 @@ def verify_row(
             tasks=[task.name for task in suite.tasks if task.name in needed],
             time_limit=row.time_limit if time_limit is None else time_limit,
             workers=workers, trust=trust, progress=progress,
+            method=row.agent if trust and is_foreign(row.agent) else None,
         )  # fmt: skip
     learns = row.ruleset == "external-tuning" or any(trains(row.agent, task) for task in tried)
     names = [task.name for task in tried]

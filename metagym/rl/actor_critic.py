@@ -132,6 +132,8 @@ class RecurrentActorCritic(nn.Module):
         Args:
             observations: [T, B, ...].
             actions: [T, B] or [T, B, A].
+
+        Behind the end of a shorter episode the numbers mean nothing.
         """
         seen = self._prepare(observations, 2)
         inputs = seen

@@ -115,7 +115,9 @@ def rows_for(env_id: str, steps: int, iterations: int, env_kwargs: dict[str, Any
     Returns:
         A multiple of four, ``FEWEST_ROWS`` at least.
     """
-    length = episode_length(make_vector_env(env_id, 1, "train", env_kwargs or {}))
+    env = make_vector_env(env_id, 1, "train", env_kwargs or {})
+    length = episode_length(env)
+    env.close()
     return max(FEWEST_ROWS, steps // (iterations * length) // 4 * 4)
 
 

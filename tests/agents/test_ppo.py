@@ -187,11 +187,15 @@ def test_discrete_actions_are_learned(tmp_path: Path) -> None:
 
 def test_discrete_environments_have_a_recipe_of_their_own() -> None:
     discrete = ppo.recipe("MetaBandit-v0")
-    assert discrete.target_kl is None and discrete == ppo.recipe("MetaMaze-9x9-v0", 50_000, {})
+    assert discrete.target_kl is None and discrete == ppo.recipe("metagym:MetaMaze-v0", 50_000, {})
     assert ppo.recipe("MetaNavigation2D-v0") == ppo.recipe(ENV) == ppo.Config()
-    for env_id in gym.registry:
-        if env_id.startswith(ppo._DISCRETE_IDS):
-            assert isinstance(gym.make(env_id).action_space, gym.spaces.Discrete)
+    ours = [spec.id for spec in gym.registry.values() if "metagym" in str(spec.entry_point)]
+    assert len(ours) > 20
+    for env_id in ours:
+        env = gym.make(env_id)
+        discrete_actions = isinstance(env.action_space, gym.spaces.Discrete)
+        if isinstance(env.observation_space, gym.spaces.Box):
+            assert discrete_actions == (env_id in ppo.RECIPES), env_id
 
 
 def test_what_cannot_be_trained_on_is_refused(tmp_path: Path) -> None:

@@ -166,6 +166,29 @@ def test_trials_of_different_lengths_are_kept_apart() -> None:
     assert trials.scores == pytest.approx(scored)
 
 
+@pytest.mark.parametrize("core", ["gru", "snail"])
+def test_nothing_is_learned_from_behind_the_end_of_a_trial(core: Any) -> None:
+    env = gym.make_vec("MetaMaze-v0", 32, inner_horizon=12, size=3, autoreset_mode="Disabled")
+    config, found = replace(SMALL, core=core, minibatch=8, epochs=2), []
+    for is_spoiled in (False, True):
+        env.reset(seed=0)
+        policy = rl2._make_policy(env, config, 0)
+        trials = rl2.play(env, policy, torch.Generator().manual_seed(0), "observed")
+        dead = ~trials.alive
+        assert 0 < dead.sum() < dead.size
+        if is_spoiled:
+            for part, value in ((trials.observations, 50.0), (trials.log_probs, -500.0)):
+                part[torch.as_tensor(dead)] = value
+            trials.rewards[dead] = trials.values[dead] = 1e6
+        optimizer = torch.optim.Adam(policy.parameters(), lr=1e-2)
+        generator = torch.Generator().manual_seed(1)
+        numbers = rl2.update(policy, optimizer, trials, config, 0.01, generator)
+        found.append((numbers, [p.detach().clone() for p in policy.parameters()]))
+    assert found[0][0] == pytest.approx(found[1][0])
+    for clean, spoiled in zip(found[0][1], found[1][1], strict=True):
+        torch.testing.assert_close(clean, spoiled)
+
+
 def test_memory_ends_with_the_trial(tmp_path: Path) -> None:
     agent = RecurrentAgent(train(tmp_path, BATCH), "rl2")
     env = gym.make_vec(BANDIT, 3)

@@ -57,6 +57,11 @@ def test_a_policy_of_other_actions_is_refused(tmp_path: Path) -> None:
     kwargs: dict[str, Any] = {"inner_horizon": 4}
     config = reinforce.Config(num_envs=4, hidden=(8,))
     reinforce.train(env_id, tmp_path, config, steps=20, env_kwargs=kwargs, progress=False)
+    agent = trained.load(tmp_path)
     env = gym.make_vec("MetaBandit-v0", 3, k=6)  # eight numbers are seen there, too
-    with pytest.raises(CheckpointError, match=r"gives 2 numbers.*Discrete\(6\)"):
-        trained.load(tmp_path).bind(env)
+    with pytest.raises(CheckpointError, match=r"in a Box by 2 numbers.*Discrete\(6\)"):
+        agent.bind(env)
+    for actions in (gym.spaces.Discrete(2), gym.spaces.MultiBinary(2), gym.spaces.Box(-1, 1, (3,))):
+        env.single_action_space = actions
+        with pytest.raises(CheckpointError, match="arguments of training"):
+            agent.bind(env)

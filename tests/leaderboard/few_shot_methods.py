@@ -39,5 +39,23 @@ class Maml(Average):
     name = "maml"
 
 
+class Nameless(Average):
+    """Takes a name of a recipe of metagym's."""
+
+    name = "matching_fce"
+
+
+class NoConfig(FewShotMethod):
+    name = "no_config"
+
+
+class OptimizerOfItsOwn(Average):
+    name = "optimizer_of_its_own"
+
+    @dataclass(frozen=True)
+    class Config:
+        optimizer: str = "mine"
+
+
 class NoMethod:
     name = "no_method"

@@ -6,13 +6,16 @@ import dataclasses
 import hashlib
 import json
 import re
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from stable_baselines3 import PPO
 
 from metagym.agents.optimizers import tuned_hyperparameters
+from metagym.baselines.few_shot import Reptile
 from metagym.baselines.few_shot.train import load_method
 from metagym.errors import CheckpointError, InvalidArgumentError
 from metagym.evaluation import evaluate
@@ -248,12 +251,17 @@ def test_few_shot_methods_of_others_are_trained_like_ours(waves, tmp_path, here)
         assert len(config["weights"]) == len(config["source"]) == 64
     checkpoint = tmp_path / "out" / "checkpoints" / "sinusoid_5_shot" / "seed0"
     assert 2.9 < load_method(checkpoint, of=Average).scale < 3.0  # two steps towards 0.8 or so
-    with pytest.raises(CheckpointError, match=r"'average'.*load_method\(.*of=Class\)"):
+    with pytest.raises(CheckpointError, match=r"'average'.*One of yours is loaded with of=Class"):
         load_method(checkpoint)
+    with pytest.raises(CheckpointError, match="of 'average', not of 'reptile'"):
+        load_method(checkpoint, of=Reptile)
     failed = run(str(tmp_path / "out" / "checkpoints"), waves, tmp_path / "folder", seeds=[0])
     assert "no few-shot method of metagym's" in failed.failures[0].error
     for name, error in (
-        ("Maml", "needs a name that no method of metagym has"),
+        ("Maml", "'maml'; it needs one that nothing of metagym has"),
+        ("Nameless", "'matching_fce'; it needs one"),
+        ("NoConfig", "needs a Config, a dataclass"),
+        ("OptimizerOfItsOwn", "cannot have optimizer; the training loop has"),
         ("NoMethod", "is no subclass of"),
         ("Avrage", "Did you mean 'Average'"),
         ("Average:begin=3", "one of .*start"),
@@ -271,6 +279,37 @@ def test_rows_of_few_shot_methods_of_others_verify_with_trust(waves, tmp_path, h
         verify_row(row, waves)
     (check,) = verify_row(row, waves, trust=True, progress=False)
     assert check.verdict == "equal"
+    kept = str(tmp_path / "out" / "checkpoints")  # which spares the training
+    (check,) = verify_row(row, waves, agent=kept, trust=True, progress=False)
+    assert check.verdict == "equal"
+    (check,) = verify_row(row, waves, agent=kept, progress=False)
+    assert check.verdict == "not reproduced"  # nobody said that the class may be imported
+
+
+def test_a_path_with_a_colon_is_a_path(suite, waves, tmp_path, here, toy, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    trained = run("toy", suite, "out", seeds=[10])
+    Path("out/checkpoints").rename("10:30")
+    again = run("10:30", suite, "again", seeds=[10])
+    assert again.results[0].result.scores == trained.results[0].result.scores
+    run("reptile", waves, "waves", seeds=[0])
+    Path("waves/checkpoints").rename("os:getcwd")
+    assert not run("os:getcwd", waves, "played", seeds=[0]).failures
+
+
+def test_files_of_the_working_folder_take_the_place_of_no_module(suite, tmp_path):
+    """As of the console script, which does not look there either, unless a class is asked for."""
+    (tmp_path / "torch.py").write_text("open('was-imported', 'w')")
+    code = (
+        "import sys, dataclasses; sys.path[:] = [p for p in sys.path if p]\n"
+        "from metagym.evaluation.suites import Suite\n"
+        "from metagym.leaderboard.run import run_suite\n"
+        f"suite = Suite.from_json({suite.to_json()!r})\n"
+        "row = run_suite('random', suite, 'out', seeds=[10], tasks=['narrow'], progress=False)\n"
+        "assert not row.failures, row.failures"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=300)
+    assert not (tmp_path / "was-imported").exists()
 
 
 def test_zip_files_of_sb3_need_trust_and_act_as_their_model(suite, tmp_path, here):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -330,3 +331,16 @@ def caught(claimed: np.ndarray, new: np.ndarray, *, retrained: bool = False) -> 
     tasks = [str(task) for task in range(len(claimed))]
     checks = compare_rows(made(claimed), made(new), tasks, retrained=retrained)
     return any(check.verdict == "not reproduced" for check in checks)
+
+
+def test_environments_of_other_modules_need_trust(suite, tmp_path, here, monkeypatch):
+    """Before anything of theirs is imported; a suite lies beside the rows that somebody sends."""
+    monkeypatch.chdir(tmp_path)
+    Path("theirs.py").write_text("open('was-imported', 'w')")
+    row = run_module.run_suite("random", suite, "out", progress=False)
+    tasks = tuple(dataclasses.replace(task, env_id=f"theirs:{task.env_id}") for task in suite.tasks)
+    theirs = dataclasses.replace(suite, tasks=tasks)
+    row = dataclasses.replace(row, suite_digest=theirs.digest)
+    with pytest.raises(InvalidArgumentError, match=r"theirs:LearnToOptimize-v0.*--trust"):
+        verify_row(row, theirs)
+    assert not Path("was-imported").exists()

@@ -59,7 +59,7 @@ def method_class(name: str) -> type[FewShotMethod]:
 
     Raises:
         InvalidArgumentError: there is no such method, or the class is no ``FewShotMethod`` with a
-            name of its own.
+            ``name`` of its own and a ``Config``.
     """
     found: type[FewShotMethod]
     if ":" not in name:
@@ -72,10 +72,7 @@ def method_class(name: str) -> type[FewShotMethod]:
         raise InvalidArgumentError(
             f"{name} is no subclass of metagym.baselines.few_shot.FewShotMethod."
         )
-    if getattr(found, "name", None) in (None, *METHODS):
-        raise InvalidArgumentError(
-            f"{name} needs a name that no method of metagym has: set {found.__name__}.name."
-        )
+    _check_own(name, found)
     return found
 
 
@@ -115,3 +112,24 @@ def make_method(
     with torch.random.fork_rng(devices=[]):  # torch initialises from its global generator
         torch.manual_seed(seed)
         return method(shape, config)
+
+
+def _check_own(text: str, method: type[FewShotMethod]) -> None:
+    """Refuse a class of somebody's that could not be told from ours, or not be configured."""
+    from metagym.baselines.few_shot.recipes import IMAGES
+    from metagym.baselines.few_shot.train import TrainConfig
+    from metagym.loading import SUPERVISED, TRAINED
+
+    own, config = getattr(method, "name", None), getattr(method, "Config", None)
+    if not isinstance(own, str) or own in ("", *METHODS, *IMAGES, *SUPERVISED, *TRAINED):
+        raise InvalidArgumentError(
+            f"{text} has the name {own!r}; it needs one that nothing of metagym has: set "
+            f"{method.__name__}.name."
+        )
+    if not (isinstance(config, type) and dataclasses.is_dataclass(config)):
+        raise InvalidArgumentError(f"{text} needs a Config, a dataclass of its hyperparameters.")
+    ours = {field.name for field in dataclasses.fields(TrainConfig)}
+    if both := [field.name for field in dataclasses.fields(config) if field.name in ours]:
+        raise InvalidArgumentError(
+            f"{text}: its Config cannot have {', '.join(both)}; the training loop has."
+        )

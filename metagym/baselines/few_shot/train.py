@@ -279,17 +279,17 @@ def load_method(
     if of is None and name not in METHODS:
         raise CheckpointError(
             f"{folder} is a checkpoint of {name!r}, which is no few-shot method of metagym's; "
-            f"those are {', '.join(METHODS)}. One of yours: load_method({str(folder)!r}, of=Class)."
+            f"those are {', '.join(METHODS)}. One of yours is loaded with of=Class."
         )
-    source = method_class(name) if of is None else of
+    method_type = method_class(name) if of is None else of
     try:
         shape = TaskShape(**tuples(saved.config["shape"]))
-        kind, settings = source.Config, tuples(saved.config["config"])
+        kind, settings = method_type.Config, tuples(saved.config["config"])
         config = kind(**pick(kind, settings))
         known = {field.name for source in (kind, TrainConfig) for field in fields(source)}
         if unknown := [field for field in settings if field not in known]:
             raise InvalidArgumentError(f"it has no {', '.join(unknown)}")
-        method = make_method(source, shape, config)
+        method = make_method(method_type, shape, config)
         load_weights(method, saved.weights)
     except KeyError as error:
         raise CheckpointError(f"{folder} does not describe a {name}: it lacks {error}.") from None

@@ -219,11 +219,12 @@ def _trained(name: str) -> Page:
 def _recipes(face: Any) -> str:
     """What the recipes of environments change, where a module has any."""
     default = face.Config()
-    rows = [
-        (code(env_id), ", ".join(code(f"{k}={v!r}") for k, v in _changes(config, default).items()))
-        for env_id, config in getattr(face, "RECIPES", {}).items()
-    ]
-    head = ("environment", "other than the defaults")
+    alike: dict[str, list[str]] = {}
+    for env_id, config in getattr(face, "RECIPES", {}).items():
+        changes = ", ".join(code(f"{k}={v!r}") for k, v in _changes(config, default).items())
+        alike.setdefault(changes, []).append(code(env_id))
+    rows = [(", ".join(env_ids), changes) for changes, env_ids in alike.items()]
+    head = ("environments", "other than the defaults")
     return "With an environment comes its recipe:\n\n" + table(head, rows) if rows else ""
 
 

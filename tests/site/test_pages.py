@@ -92,7 +92,7 @@ def test_pages_have_what_their_sources_say(pages: Path) -> None:
     assert "\n| width 24 | -2.34 |\n" in adam
     assert "momentum, tuned" not in adam
     rl2 = (pages / "trained" / "rl2.md").read_text()
-    assert "| `MetaMaze-v0` | `width=96`, " in rl2
+    assert "| `MetaMaze-v0`, `MetaMaze-9x9-v0` | `width=96`, " in rl2
     shipped = (pages / "shipped" / "quadratics.md").read_text()
     assert "metagym train ppo LearnToOptimize-v0 --out runs/quadratics" in shipped
     assert "No table of ours" in (pages / "black-box" / "one-plus-one-es.md").read_text()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from metagym.architectures.chain import Chain
 from metagym.architectures.enas_rnn import ENASRecurrent
 from metagym.architectures.nasnet import NASNet
 from metagym.architectures.recurrent_tree import RecurrentTree
+from metagym.monitoring import RunLogger
 
 # Before torch is imported: workers of pytest-xdist share the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -47,6 +48,24 @@ SHORT: dict[str, dict[str, Any]] = {
     "RecurrentCellSearch": {"space": RecurrentTree(2), "evaluator_kwargs": FEW_SYMBOLS},
     "": {"horizon": 9},
 }
+
+
+DRAW = RunLogger.figure
+
+
+@pytest.fixture(scope="session", autouse=True)
+def blank_figures() -> Iterator[None]:
+    """What trainings look at is made, but not painted, which takes a quarter of a second each."""
+    with pytest.MonkeyPatch.context() as patch:
+        blank = np.zeros((2, 2, 3), np.uint8)
+        patch.setattr(RunLogger, "figure", lambda self, tag, _, step: self.image(tag, blank, step))
+        yield
+
+
+@pytest.fixture
+def painted_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for users."""
+    monkeypatch.setattr(RunLogger, "figure", DRAW)
 
 
 @pytest.fixture(scope="session")

@@ -37,6 +37,7 @@ def test_a_resumed_run_replaces_what_came_after_its_checkpoint(tmp_path):
     assert read_scalars(tmp_path)["train/loss"] == [(1, 1.0), (2, 2.0), (3, 30.0)]
 
 
+@pytest.mark.usefixtures("painted_figures")
 def test_hyperparameters_and_figures_are_in_the_file(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

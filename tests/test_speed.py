@@ -31,6 +31,8 @@ def test_environments_and_training(
 ) -> None:
     training = speed.training
     monkeypatch.setattr(training, "SIZES", dict.fromkeys(training.SIZES, ((4, 4),)))
+    rate = speed.environments.rate
+    monkeypatch.setattr(speed.environments, "rate", lambda step, steps: rate(step, steps // 20))
     config = speed.Config(
         parts=("environments", "training"), out=tmp_path, repetitions=1, training_repetitions=1,
         growth_steps=2048, max_envs=4,

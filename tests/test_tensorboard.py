@@ -19,6 +19,8 @@ from metagym.loading import trainer
 from metagym.monitoring import RunLogger
 from metagym.tensorboard import serve, tag_name
 
+pytestmark = pytest.mark.usefixtures("painted_figures")
+
 BANDIT = {"ceiling", "baseline_ucb1", "baseline_thompson"}
 SEARCH = {"ceiling", "baseline_random_search"}
 UPDATES = {"baseline_sgd", "baseline_momentum", "baseline_adam"}
